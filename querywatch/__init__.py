@@ -1,0 +1,1 @@
+"""The database monitor that lives inside your SQLAlchemy application."""
