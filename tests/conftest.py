@@ -1,0 +1,62 @@
+"""Fixtures that start a real database once, when the first test asks for it."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+from typing import TYPE_CHECKING, TypeVar
+
+import psycopg
+import pytest
+import servers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Running = TypeVar("Running")
+
+_numbers = itertools.count(1)
+
+
+def started(server: contextlib.AbstractContextManager[Running]) -> contextlib.AbstractContextManager[Running]:
+    """Start *server* for a fixture: missing, it skips the test, but fails it where CI=true."""
+
+    @contextlib.contextmanager
+    def run() -> Iterator[Running]:
+        with contextlib.ExitStack() as stack:
+            try:
+                running = stack.enter_context(server)
+            except servers.ServerMissingError as error:
+                if os.environ.get("CI", "").lower() == "true":
+                    pytest.fail(str(error), pytrace=False)
+                pytest.skip(str(error))
+            yield running
+
+    return run()
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[servers.Postgres]:
+    """A PostgreSQL of this test session (of this worker, under pytest-xdist)."""
+    with started(servers.start_postgres()) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_url(postgres_server: servers.Postgres) -> str:
+    """SQLAlchemy's URL of the server's `postgres` database. Tests leave that one alone."""
+    return postgres_server.url()
+
+
+@pytest.fixture
+def postgres_database(postgres_server: servers.Postgres) -> Iterator[str]:
+    """SQLAlchemy's URL (psycopg) of an empty database of this test's own; `CREATE EXTENSION hypopg` works in it."""
+    name = f"test_{next(_numbers)}"
+    with psycopg.connect(port=postgres_server.port, host="127.0.0.1", user="postgres", autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+        try:
+            yield postgres_server.url(name)
+        finally:
+            # FORCE: a test that failed may have left connections open.
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
