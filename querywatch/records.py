@@ -402,6 +402,43 @@ class ScopeStats:
 
 
 @dataclass(frozen=True, slots=True)
+class SpanRecord:
+    """One statement, or one burst of it, that is worth a span in the caller's trace.
+
+    Args:
+        fingerprint: Of the statement.
+        database: Where it ran.
+        started_at: Unix time in seconds; of the first call of a burst.
+        ended_at: Unix time in seconds; of the last call of a burst.
+        error_type: Name of the driver's exception class, None if it succeeded.
+        sqlstate: Five-character SQLSTATE of the failure, None where there is none.
+        calls: 1, or the size of the burst.
+        batch_size: Parameter sets of one executemany, None for a plain execute.
+        kind: Why it is worth a span.
+        call_site: The application's line, None where unknown.
+        parent: The caller's OpenTelemetry `SpanContext` or `Context`, None where there was none.
+        total_s: Seconds in the driver of the whole burst, None for one call.
+        operation: Such as `SELECT`, as the compiled statement says it; None for a text, which is never parsed for it.
+        collection: Name of the one table, as the compiled statement says it; None for a text and for several tables.
+    """
+
+    fingerprint: Fingerprint
+    database: Database
+    started_at: float
+    ended_at: float
+    error_type: str | None
+    sqlstate: str | None
+    calls: int
+    batch_size: int | None
+    kind: Literal["slow", "failed", "n-plus-one"]
+    call_site: CallSite | None
+    parent: Any
+    total_s: float | None = None
+    operation: str | None = None
+    collection: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """All that a monitor knows at one moment.
 
