@@ -1,0 +1,77 @@
+"""ASGI: one scope around each request and each websocket connection.
+
+In:  an ASGI application.
+Out: an ASGI application that does the same.
+
+The scope ends when the application returns, so a streaming response and background tasks are inside it. It gets its
+name with the first message sent, because a stream may last for hours and its findings should not wait for a name.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from querywatch.integrations.recognition import is_asynchronous, list_arguments
+from querywatch.integrations.routes import name_request, name_safely
+from querywatch.scope import close_scope, open_scope
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    Scope = dict[str, Any]
+    Receive = Callable[[], Awaitable[Any]]
+    Send = Callable[[Any], Awaitable[None]]
+    ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+#: Marks the ASGI scope of a request that has a scope already, from a middleware further out.
+_MARK = "querywatch.open"
+_ARGUMENTS = 3
+
+
+class ASGIMiddleware:
+    """Wraps an ASGI application: every request and websocket connection is one scope of the kind `request`.
+
+    Args:
+        app: The application.
+        name_request: Returns the scope's name from the ASGI scope after routing; called once per message until it
+            gives one. Reads the route of Starlette and FastAPI unless set.
+    """
+
+    def __init__(self, app: ASGIApp, name_request: Callable[[Scope], str | None] = name_request) -> None:
+        self.app = app
+        self._name_request = name_request
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the application inside a scope; its exceptions pass untouched."""
+        if scope["type"] not in {"http", "websocket"} or _MARK in scope:
+            await self.app(scope, receive, send)
+            return
+        scope[_MARK] = True
+        opened = open_scope(None, "request")
+
+        async def send_and_name(message: Any) -> None:
+            if opened.name is None:
+                opened.name = name_safely(self._name_request, scope)
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_and_name)
+        finally:
+            close_scope(opened, opened.name or name_safely(self._name_request, scope))
+
+
+def recognizes(app: object) -> bool:
+    """Tell whether *app* is an ASGI 3 callable."""
+    return isinstance(app, ASGIMiddleware) or (
+        len(list_arguments(app)) == _ARGUMENTS and (is_asynchronous(app) or _names_asgi(app))
+    )
+
+
+def wrap(app: ASGIApp) -> ASGIMiddleware:
+    """Return *app* inside the middleware."""
+    return app if isinstance(app, ASGIMiddleware) else ASGIMiddleware(app)
+
+
+def _names_asgi(app: object) -> bool:
+    """Tell whether a synchronous callable passes an ASGI call on, as a middleware that returns the coroutine does."""
+    return list_arguments(app) == ["scope", "receive", "send"]
