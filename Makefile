@@ -1,0 +1,57 @@
+# `make` lists the targets. PYTHON=python3.12 names the Python to use; ARGS="..." goes to the program that a target runs.
+
+PYTHON ?= python3
+ARGS ?=
+TESTS ?= test/engine
+BIN := .venv/bin
+BIN20 := .venv-sqlalchemy20/bin
+
+export PYTHON
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-sqlalchemy20 lint bench compat constraints clean venv venv-demo servers
+
+help: ## List the targets
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1 /p' Makefile | while read -r name text; do printf '%-18s %s\n' "$$name" "$$text"; done
+
+demo: venv-demo ## Run a shop on SQLite under traffic and show what querywatch finds
+	@$(BIN)/querywatch demo $(ARGS)
+
+test: venv servers ## Run the tests; make test ARGS="-k fingerprint"
+	@$(BIN)/python -m pytest $(ARGS)
+
+test-sqlalchemy20: servers ## Run the tests with the newest SQLAlchemy 2.0, in an environment of its own
+	@sh scripts/make_venv.sh .venv-sqlalchemy20 sqlalchemy20
+	@$(BIN20)/python -m pytest $(ARGS)
+
+lint: venv ## Check style, format, types and the direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: venv servers ## Measure what querywatch costs per query
+	@$(BIN)/python tests/benchmarks/hot_path.py $(ARGS)
+
+compat: venv ## Run SQLAlchemy's own tests without and with querywatch; make compat TESTS="test/engine test/orm"
+	@$(BIN)/python tests/compat/run.py $(TESTS) $(ARGS)
+
+constraints: ## Make constraints.txt anew, with the newest versions that pyproject.toml allows
+	@rm -rf .venv-newest
+	@sh scripts/make_venv.sh .venv-newest newest
+	@{ echo '# Exact versions of everything in the environment of the tests. Made by: make constraints'; \
+	   .venv-newest/bin/python -m pip freeze --all --exclude-editable --exclude setuptools; } > .venv-newest/new.txt
+	@mv .venv-newest/new.txt constraints.txt
+	@rm -rf .venv-newest
+
+clean: ## Remove the environments and everything else that is made again
+	rm -rf .venv .venv-* .cache .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist
+
+venv:
+	@sh scripts/make_venv.sh .venv test
+
+venv-demo:
+	@sh scripts/make_venv.sh .venv demo
+
+servers:
+	@sh scripts/install_servers.sh
