@@ -1,0 +1,112 @@
+"""A finding as the few facts that every report shows in the same order.
+
+In:  a finding, or an index advice.
+Out: what, where it hurts, where it comes from, what to type, how we know: texts that are safe to show.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from querywatch.report import wording
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from querywatch.records import Finding, IndexAdvice, Severity, Snapshot
+
+_SEVERITIES: tuple[Severity, ...] = ("error", "warning", "info")
+
+_PROOFS = {
+    "hypopg": "re-planned with a hypothetical index",
+    "scratch": "re-planned on a copy",
+    "estimated": "estimated, not proven",
+}
+
+
+class Facts(NamedTuple):
+    """One block of a report.
+
+    Args:
+        code: What it is, such as `n-plus-one`.
+        scope: Where it hurts, None where no scope has a name.
+        subject: What it concerns, such as `User.orders`.
+        why: What was seen, as one sentence.
+        at: The application's line with its function, None where unknown.
+        fix: What to do or type.
+        proof: How we know; what was counted, where nothing else was shown.
+    """
+
+    code: str
+    scope: str | None
+    subject: str
+    why: str
+    at: str | None
+    fix: str
+    proof: str
+
+
+def facts_of_finding(finding: Finding, advice: IndexAdvice | None = None) -> Facts:
+    """Return the facts of *finding*.
+
+    Args:
+        finding: Any finding. A text `proof` in its evidence is how we know.
+        advice: The index it asks for, where there is one: its measured proof stands for the finding.
+    """
+    site = finding.call_site
+    proof = finding.evidence.as_dict().get("proof")
+    if not isinstance(proof, str):
+        proof = proof_of_advice(advice) if advice else _what_was_counted(finding)
+    return Facts(
+        code=wording.one_line(finding.code),
+        scope=wording.one_line(finding.scope) if finding.scope else None,
+        subject=wording.one_line(finding.subject),
+        why=wording.one_line(finding.message),
+        at=f"{wording.one_line(str(site))}  in {wording.one_line(site.function)}" if site else None,
+        fix=wording.one_line(finding.fix),
+        proof=wording.one_line(proof),
+    )
+
+
+def facts_of_advice(advice: IndexAdvice) -> Facts:
+    """Return the facts of an index advice that no finding speaks of."""
+    return Facts(
+        code="missing-index",
+        scope=None,
+        subject=wording.one_line(advice.index.subject),
+        why=wording.one_line(advice.reason),
+        at=None,
+        fix=wording.one_line(advice.ddl),
+        proof=wording.one_line(proof_of_advice(advice)),
+    )
+
+
+def proof_of_advice(advice: IndexAdvice) -> str:
+    """Return how an advice was shown to help, as one line: the way, the costs where known, the plan's step."""
+    parts = [_PROOFS[advice.proof]]
+    if advice.cost_before is not None and advice.cost_after is not None:
+        parts.append(f"cost {wording.cost(advice.cost_before)} -> {wording.cost(advice.cost_after)}")
+    if advice.proof_text:
+        parts.append(advice.proof_text)
+    return ": ".join((parts[0], ", ".join(parts[1:]))) if parts[1:] else parts[0]
+
+
+def by_weight(findings: Iterable[Finding]) -> list[Finding]:
+    """Return findings with the worst first: by severity, then by time, then by count."""
+    return sorted(
+        findings, key=lambda finding: (_SEVERITIES.index(finding.severity), -(finding.total_s or 0.0), -finding.count)
+    )
+
+
+def advice_for(finding: Finding, snapshot: Snapshot) -> IndexAdvice | None:
+    """Return the index advice that *finding* is about, None if there is none."""
+    for advice in snapshot.advice:
+        if (finding.subject, finding.database) == (advice.index.subject, advice.database):
+            return advice
+    return None
+
+
+def _what_was_counted(finding: Finding) -> str:
+    times = wording.counted(finding.count, "time")
+    spent = "" if finding.total_s is None else f", {wording.duration(finding.total_s)} in all"
+    return f"seen {times}{spent}, last at {wording.moment(finding.last_seen_at, '%H:%M:%S')} UTC"
