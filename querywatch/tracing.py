@@ -23,6 +23,7 @@ def current_context() -> Any:
         return None
     try:
         context = trace.get_current_span().get_span_context()
-        return context if context.is_valid and context.trace_flags.sampled else None
+        sampled = context.is_valid and context.trace_flags.sampled
     except Exception:  # noqa: BLE001 - the application's statement goes on, whatever a foreign span class does
         return None
+    return context if sampled else None

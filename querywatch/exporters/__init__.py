@@ -1,1 +1,58 @@
-"""."""
+"""Where findings, spans and numbers leave the process while it runs: one module per ecosystem.
+
+In:  what a monitor hands over after each pass of its background thread, and its snapshot when somebody asks.
+Out: a metrics page, spans, log events.
+
+Each module imports its client library only when it has something to say: `import querywatch` stays quick.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from querywatch.exporters import opentelemetry, prometheus, structlog
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from querywatch.config import Config
+    from querywatch.records import Finding, Snapshot, SpanRecord
+
+
+class Exporter(Protocol):
+    """One way out. Called in the background thread only; nothing here raises."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences for people about what could not be exported; each once."""
+
+    def on_finding(self, finding: Finding) -> None:
+        """Take a finding that is new. A repeat is not announced again."""
+
+    def on_pass(self, spans: Sequence[SpanRecord]) -> None:
+        """Take what a pass found worth a span: slow and failed statements, and bursts."""
+
+    def close(self) -> None:
+        """Let go of ports and threads. May be called twice; nothing is exported afterwards."""
+
+
+class ExporterModule(Protocol):
+    """A module of this folder."""
+
+    def start(self, config: Config, source: Callable[[], Snapshot]) -> Exporter | None:
+        """Start exporting.
+
+        Args:
+            config: Settings of the monitor.
+            source: Returns the monitor's snapshot; may be called on any thread but the application's.
+
+        Returns:
+            The exporter, or None if the settings ask for none.
+
+        Raises:
+            ConfigError: A setting cannot be met, such as a port that is in use.
+        """
+
+
+#: In the order to start them: the one that can fail comes first, so that none is left running.
+EXPORTERS: tuple[ExporterModule, ...] = (prometheus, opentelemetry, structlog)
