@@ -18,11 +18,11 @@ from querywatch.records import Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-    from wsgiref.simple_server import WSGIServer
 
     from prometheus_client import Metric
 
     from querywatch.config import Config
+    from querywatch.exporters.metrics_server import MetricsServer
     from querywatch.records import Finding, SpanRecord
 
 
@@ -37,15 +37,17 @@ def start(config: Config, source: Callable[[], Snapshot]) -> PrometheusExporter 
     """
     if config.prometheus_port is None:
         return None
-    from prometheus_client import CollectorRegistry, start_http_server  # noqa: PLC0415 - only where it is asked for
+    from prometheus_client import CollectorRegistry, make_wsgi_app  # noqa: PLC0415 - only where it is asked for
+
+    from querywatch.exporters.metrics_server import MetricsServer  # noqa: PLC0415 - imports http.server
 
     registry = CollectorRegistry()
     registry.register(SnapshotCollector(source))
     try:
-        server, thread = start_http_server(config.prometheus_port, config.prometheus_address, registry)
-    except OSError as error:
+        server = MetricsServer(make_wsgi_app(registry), config.prometheus_address, config.prometheus_port)
+    except (OSError, UnicodeError) as error:
         raise ConfigError(_explain(error, config.prometheus_address, config.prometheus_port)) from error
-    return PrometheusExporter(server, thread)
+    return PrometheusExporter(server)
 
 
 class PrometheusExporter:
@@ -53,16 +55,14 @@ class PrometheusExporter:
 
     Args:
         server: Listens already.
-        thread: Runs the server.
     """
 
     notes: tuple[str, ...] = ()
 
-    def __init__(self, server: WSGIServer, thread: threading.Thread) -> None:
+    def __init__(self, server: MetricsServer) -> None:
         self._server = server
-        self._thread = thread
-        host, self.port = server.server_address[:2]
-        self.address = str(host)
+        self.address = server.address
+        self.port = server.port
 
     @property
     def url(self) -> str:
@@ -78,11 +78,7 @@ class PrometheusExporter:
 
     def close(self) -> None:
         """Free the port."""
-        # In a forked child there is no such thread, and to shut down would wait for it for ever.
-        if self._thread.is_alive():
-            self._server.shutdown()
-            self._thread.join()
-        self._server.server_close()
+        self._server.close()
 
 
 class SnapshotCollector:
@@ -128,15 +124,17 @@ class SnapshotCollector:
         return family
 
 
-def _explain(error: OSError, address: str, port: int) -> str:
-    if error.errno == errno.EADDRINUSE:
+def _explain(error: OSError | UnicodeError, address: str, port: int) -> str:
+    number = getattr(error, "errno", None)
+    if number == errno.EADDRINUSE:
         return (
             f"prometheus_port {port} on {address} is in use by another program or worker. "
             "Choose another port, or 0 to take a free one."
         )
-    if error.errno == errno.EACCES:
+    if number == errno.EACCES:
         return f"prometheus_port {port} on {address} may not be opened by this user. Choose a port from 1024 on."
+    reason = getattr(error, "strerror", None) or "it is not a host name"
     return (
-        f"prometheus_address {address!r} with port {port} cannot be listened on ({error.strerror}). "
+        f"prometheus_address {address!r} with port {port} cannot be listened on ({reason}). "
         "Use 127.0.0.1, or an address of this machine."
     )
