@@ -56,3 +56,17 @@ class ExporterModule(Protocol):
 
 #: In the order to start them: the one that can fail comes first, so that none is left running.
 EXPORTERS: tuple[ExporterModule, ...] = (prometheus, opentelemetry, structlog)
+
+
+def start_exporters(config: Config, source: Callable[[], Snapshot]) -> list[Exporter]:
+    """Start what the settings ask for.
+
+    Args:
+        config: Settings of the monitor.
+        source: Returns the monitor's snapshot.
+
+    Raises:
+        ConfigError: A setting cannot be met; nothing is left running.
+    """
+    started = (module.start(config, source) for module in EXPORTERS)
+    return [exporter for exporter in started if exporter is not None]

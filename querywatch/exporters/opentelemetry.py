@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from querywatch.config import Config
     from querywatch.records import Finding, Snapshot, SpanRecord
 
-_NANOSECONDS = 1_000_000_000
 _TEXT_LIMIT = 10_000
 _NAME_LIMIT = 250
 
@@ -73,7 +72,7 @@ class OpenTelemetryExporter:
         context = _parent_context(record.parent)
         if context is None:
             return
-        started_ns = int(record.started_at * _NANOSECONDS)
+        started_ns = _nanoseconds(record.started_at)
         span = self._get_tracer().start_span(
             clean(record.fingerprint.summary, _NAME_LIMIT) or record.database.system,
             context=context,
@@ -85,7 +84,7 @@ class OpenTelemetryExporter:
             # No description: the driver's message holds literals of the statement.
             span.set_status(Status(StatusCode.ERROR))
         # The wall clock may have been set back in between.
-        span.end(max(started_ns, int(record.ended_at * _NANOSECONDS)))
+        span.end(max(started_ns, _nanoseconds(record.ended_at)))
 
     def _get_tracer(self) -> Tracer:
         if self._tracer is None:
@@ -97,6 +96,11 @@ class OpenTelemetryExporter:
     def _note(self, sentence: str) -> None:
         if sentence not in self.notes:
             self.notes = (*self.notes, sentence)
+
+
+def _nanoseconds(at_s: float) -> int:
+    # A float holds a Unix time to a quarter of a microsecond; rounded to a whole one, it is the same on every way.
+    return round(at_s * 1e6) * 1000
 
 
 def _parent_context(parent: Any) -> Context | None:

@@ -33,6 +33,7 @@ OPEN_SPANS_LIMIT = 10_000
 
 #: An SDK has no way to remove a processor, so each provider gets one for good, which is idle while nobody uses it.
 _providers: weakref.WeakSet[Any] = weakref.WeakSet()
+_users: weakref.WeakSet[LateSpanScopes] = weakref.WeakSet()
 _lock = threading.Lock()
 
 
@@ -110,20 +111,30 @@ def detach_span_scopes() -> None:
 
 
 class LateSpanScopes:
-    """Attaches on a later pass, where the host sets up its SDK after `install`. Give it to a monitor as an exporter."""
+    """Attaches on a later pass, where the host sets up its SDK after `install`. Give it to a monitor as an exporter.
+
+    The spans open scopes until the last of these is closed.
+    """
 
     notes: tuple[str, ...] = ()
+
+    def __init__(self) -> None:
+        _users.add(self)
+        attach_span_scopes()
 
     def on_finding(self, finding: Finding) -> None:
         """Do nothing."""
 
     def on_pass(self, spans: Sequence[SpanRecord]) -> None:  # noqa: ARG002 - the protocol's
         """Look whether there is a provider by now."""
-        attach_span_scopes()
+        if self in _users:
+            attach_span_scopes()
 
     def close(self) -> None:
-        """Open no more scopes."""
-        detach_span_scopes()
+        """Open no more scopes, unless another monitor wants them."""
+        _users.discard(self)
+        if not _users:
+            detach_span_scopes()
 
 
 def _key(span: ReadableSpan) -> tuple[int, int]:
