@@ -40,6 +40,10 @@ def snapshot(*queries, **changes):
     return Snapshot(taken_at=2.0, started_at=1.0, queries=queries, **changes)
 
 
+def list_server_threads():
+    return {thread for thread in threading.enumerate() if thread.name == "querywatch-metrics"}
+
+
 def test_serves_nothing_unless_a_port_is_set():
     assert prometheus.start(Config(), snapshot) is None
 
@@ -127,10 +131,11 @@ def test_an_address_that_cannot_be_used_is_named(serve, address):
 
 
 def test_close_frees_the_port_and_ends_the_thread(serve):
-    threads = threading.active_count()
+    before = list_server_threads()
     exporter = serve(snapshot)
+    assert len(list_server_threads() - before) == 1
     exporter.close()
-    assert threading.active_count() == threads
+    assert list_server_threads() == before
     again = serve(snapshot, prometheus_port=exporter.port)
     assert again.port == exporter.port
 
