@@ -13,11 +13,12 @@ from querywatch.report import wording
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from querywatch.records import Finding, IndexAdvice, Severity, Snapshot
+    from querywatch.records import Finding, IndexAdvice, Proof, Severity, Snapshot
 
 _SEVERITIES: tuple[Severity, ...] = ("error", "warning", "info")
 
-_PROOFS = {
+#: How an advice was shown to help, in a few words.
+PROOFS: dict[Proof, str] = {
     "hypopg": "re-planned with a hypothetical index",
     "scratch": "re-planned on a copy",
     "estimated": "estimated, not proven",
@@ -31,6 +32,7 @@ class Facts(NamedTuple):
         code: What it is, such as `n-plus-one`.
         scope: Where it hurts, None where no scope has a name.
         subject: What it concerns, such as `User.orders`.
+        impact: How much of the scope it is: `51 queries, 50 of them this one`; None where nothing was counted so.
         why: What was seen, as one sentence.
         at: The application's line with its function, None where unknown.
         fix: What to do or type.
@@ -40,6 +42,7 @@ class Facts(NamedTuple):
     code: str
     scope: str | None
     subject: str
+    impact: str | None
     why: str
     at: str | None
     fix: str
@@ -54,6 +57,7 @@ def facts_of_finding(finding: Finding, advice: IndexAdvice | None = None) -> Fac
         advice: The index it asks for, where there is one: its measured proof stands for the finding.
     """
     site = finding.call_site
+    loop = loop_of(finding)
     proof = finding.evidence.as_dict().get("proof")
     if not isinstance(proof, str):
         proof = proof_of_advice(advice) if advice else _what_was_counted(finding)
@@ -61,6 +65,9 @@ def facts_of_finding(finding: Finding, advice: IndexAdvice | None = None) -> Fac
         code=wording.one_line(finding.code),
         scope=wording.one_line(finding.scope) if finding.scope else None,
         subject=wording.one_line(finding.subject),
+        impact=f"{wording.counted(loop[1], 'query', 'queries')}, {wording.count(loop[0])} of them this one"
+        if loop
+        else None,
         why=wording.one_line(finding.message),
         at=f"{wording.one_line(str(site))}  in {wording.one_line(site.function)}" if site else None,
         fix=wording.one_line(finding.fix),
@@ -74,6 +81,7 @@ def facts_of_advice(advice: IndexAdvice) -> Facts:
         code="missing-index",
         scope=None,
         subject=wording.one_line(advice.index.subject),
+        impact=None,
         why=wording.one_line(advice.reason),
         at=None,
         fix=wording.one_line(advice.ddl),
@@ -83,7 +91,7 @@ def facts_of_advice(advice: IndexAdvice) -> Facts:
 
 def proof_of_advice(advice: IndexAdvice) -> str:
     """Return how an advice was shown to help, as one line: the way, the costs where known, the plan's step."""
-    parts = [_PROOFS[advice.proof]]
+    parts = [PROOFS[advice.proof]]
     if advice.cost_before is not None and advice.cost_after is not None:
         parts.append(f"cost {wording.cost(advice.cost_before)} -> {wording.cost(advice.cost_after)}")
     if advice.proof_text:
@@ -106,7 +114,21 @@ def advice_for(finding: Finding, snapshot: Snapshot) -> IndexAdvice | None:
     return None
 
 
+def loop_of(finding: Finding) -> tuple[int, int] | None:
+    """Return how many statements of one scope were this one, and how many there were; None where nothing tells.
+
+    Evidence may come from a file, so its shape is looked at and not assumed.
+    """
+    seen = finding.evidence.as_dict()
+    calls, scope_calls = seen.get("calls"), seen.get("scope_calls")
+    if isinstance(calls, int) and isinstance(scope_calls, int) and 0 < calls <= scope_calls:
+        return calls, scope_calls
+    return None
+
+
 def _what_was_counted(finding: Finding) -> str:
+    scopes = finding.evidence.as_dict().get("scopes")
     times = wording.counted(finding.count, "time")
+    places = f" in {wording.counted(scopes, 'scope')}" if isinstance(scopes, int) and finding.scope else ""
     spent = "" if finding.total_s is None else f", {wording.duration(finding.total_s)} in all"
-    return f"seen {times}{spent}, last at {wording.moment(finding.last_seen_at, '%H:%M:%S')} UTC"
+    return f"counted {times}{places}{spent}, last at {wording.moment(finding.last_seen_at, '%H:%M:%S')} UTC"

@@ -75,9 +75,10 @@ def _block(seen: facts.Facts, width: int | None) -> str:
     head = [text for text in (seen.code, seen.scope, seen.subject) if text]
     line = "".join(f"{text:<{_COLUMN - 2}}  " for text in head)
     rows = [("at", seen.at), ("fix", seen.fix), ("proof", seen.proof)]
-    # A short sentence ends the head; a long one would hide the subject, so it gets a line of its own.
-    if width is not None and len(line) + len(seen.why) <= width:
-        line += seen.why
+    # What was counted says it shorter than the sentence. A long sentence would hide the subject: a line of its own.
+    what = seen.impact or seen.why
+    if seen.impact or (width is not None and len(line) + len(what) <= width):
+        line += what
     else:
         rows.insert(0, ("why", seen.why))
     return "\n".join([line.rstrip(), *(_labelled(label, text, width) for label, text in rows if text)])

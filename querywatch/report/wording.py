@@ -96,6 +96,11 @@ def share(ratio: float) -> str:
     return f"{percent:.1f}%" if 0 < percent < 9.95 else f"{percent:.0f}%"
 
 
+def percent(ratio: float) -> str:
+    """Return a ratio as a length of SVG: `42.00%`."""
+    return f"{ratio * 100:.2f}%"
+
+
 def cost(units: float | None) -> str:
     """Return planner units: `8.44`, `1,042`; None, a database without costs, is a dash."""
     if units is None:

@@ -6,7 +6,7 @@
 import math
 import random
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from querywatch.histogram import HistogramBuilder
@@ -77,11 +77,14 @@ TABLES = ["users", "items", "products", "carts", "addresses", "coupons", "review
 class LoopEvidence:
     """What the sample's N+1 saw."""
 
+    sql: str
     calls: int
+    scope_calls: int
+    scopes: int
     proof: str
 
     def as_dict(self):
-        return {"calls": self.calls, "proof": self.proof}
+        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -191,7 +194,7 @@ def findings(by_sql):
         code="n-plus-one",
         kind="lazy_load",
         severity="error",
-        message="51 queries a request, 50 of them this one",
+        message="User.orders is loaded one parent at a time: 50 statements at shop/views.py:41 in list_users.",
         fix="Add .options(selectinload(User.orders)) to the select at shop/views.py:38.",
         fix_kind="selectinload",
         subject="User.orders",
@@ -199,7 +202,7 @@ def findings(by_sql):
         scope="GET /users",
         count=21_400,
         total_s=by_sql[LAZY_ORDERS].total_s,
-        evidence=LoopEvidence(50, "replayed: 51 -> 2 queries, 38 ms -> 3 ms"),
+        evidence=LoopEvidence(LAZY_ORDERS, 50, 51, 428, "replayed: 51 -> 2 queries, 38 ms -> 3 ms"),
         **of(LAZY_ORDERS),
         **seen,
     )
