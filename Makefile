@@ -1,6 +1,7 @@
-# `make` lists the targets. PYTHON=python3.12 names the Python to use; ARGS="..." goes to the program that a target runs.
+# `make` lists the targets. ARGS="..." goes to the program that a target runs; PYTHON=python3.12 makes the
+# environment with another Python than python3.
 
-PYTHON ?= python3
+PYTHON ?=
 ARGS ?=
 TESTS ?= test/engine
 BIN := .venv/bin

@@ -93,5 +93,6 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
 fi
 
 packages=$(echo "$missing" | cut -d' ' -f2 | paste -sd' ' -)
-echo "missing: $names; the tests that need it are skipped. Run as root: apt-get install $packages" >&2
+[ "${CI:-}" = true ] && then_what='fail' || then_what='are skipped'
+echo "missing: $names (the tests that need it $then_what). Run as root: apt-get install $packages" >&2
 [ "${CI:-}" != true ]

@@ -21,10 +21,16 @@ fail() {
     exit 2
 }
 
+version_of() {
+    "$1" -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null
+}
+
 # What the environment is made of. A copied directory counts as another one: its querywatch is the original's.
 made_of=$(cat pyproject.toml constraints.txt "$0" | cksum | tr -d ' ')-$(pwd | cksum | tr -d ' ')
 is_ready() {
-    [ "$(cat "$venv/.ready-$1" 2>/dev/null)" = "$made_of" ] && "$venv/bin/python" -c '' 2>/dev/null
+    [ "$(cat "$venv/.ready-$1" 2>/dev/null)" = "$made_of" ] && have=$(version_of "$venv/bin/python") &&
+        # A Python that was asked for by name has to be this one.
+        { [ -z "${PYTHON:-}" ] || [ "$have" = "$(version_of "$PYTHON")" ]; }
 }
 # What serves the tests serves the demo too.
 if is_ready "$purpose" || { [ "$purpose" = demo ] && is_ready test; }; then
@@ -32,7 +38,7 @@ if is_ready "$purpose" || { [ "$purpose" = demo ] && is_ready test; }; then
 fi
 
 command -v "$python" >/dev/null || fail "$python is not on PATH; on Debian or Ubuntu: apt-get install python3 python3-venv"
-version=$("$python" -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])') || fail "$python does not run"
+version=$(version_of "$python") || fail "$python does not run"
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
     fail "$python is Python $version, querywatch needs 3.11 or newer; name one: make PYTHON=python3.12 ..."
 "$python" -c 'import venv, ensurepip' 2>/dev/null ||
@@ -40,8 +46,7 @@ version=$("$python" -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])') |
 
 began=$(date +%s)
 echo "[1/3] making $venv with Python $version"
-# pip alone does not prove much: after an interrupted set-up it may be half there.
-if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
+if [ "$(version_of "$venv/bin/python")" != "$version" ] || ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
     "$python" -m venv --clear "$venv"
 fi
 rm -f "$venv"/.ready-*
