@@ -86,11 +86,13 @@ class ScopeQuery:
         statement: Text with literals as `?`; equal texts are one statement.
         fingerprint: Of that text.
         database: Where it ran; the first one, if the scope spread it over several.
+        dialect: SQLAlchemy's name of that database's dialect.
         calls: Executions by the driver.
         contexts: Statements the application asked for; a flush of 600 rows may be one context and 600 calls.
         total_s: Time in the driver, in seconds.
         max_s: The slowest call, in seconds.
         errors: Calls that raised.
+        slow_calls: Calls that took at least `slow_query_s`.
         call_site: The application's line, None where it was not recorded (ran once, or the stack held no line of it).
         parent_site: The line that loaded the objects whose attribute was read, None where unknown.
         relationship: Such as `User.orders`, None where no relationship asked.
@@ -102,11 +104,13 @@ class ScopeQuery:
     statement: str
     fingerprint: Fingerprint
     database: str
+    dialect: str
     calls: int
     contexts: int
     total_s: float
     max_s: float
     errors: int = 0
+    slow_calls: int = 0
     call_site: CallSite | None = None
     parent_site: CallSite | None = None
     relationship: str | None = None

@@ -44,6 +44,10 @@ class Asker(NamedTuple):
     to_one: bool | None = None
 
 
+#: The asker of an execution whose stack was not read.
+NOBODY = Asker(None, 0)
+
+
 class Failure(NamedTuple):
     """One call that raised."""
 
@@ -62,6 +66,9 @@ class Occurrence(NamedTuple):
         failure: None if the call succeeded.
         asker: Who asked.
         trace: The OpenTelemetry context of the caller, None where there is none.
+        batch_size: Parameter sets of an executemany, None for a plain execute.
+        operation: Such as `SELECT`, as the compiled statement says it, None for a text.
+        collection: The one table of the compiled statement, None for a text and for several tables.
     """
 
     ended_at: float
@@ -69,8 +76,11 @@ class Occurrence(NamedTuple):
     statement: str
     parameters: Any
     failure: Failure | None
-    asker: Asker | None
+    asker: Asker
     trace: Any
+    batch_size: int | None
+    operation: str | None
+    collection: str | None
 
 
 class Samples(list[float]):
@@ -85,19 +95,23 @@ class Samples(list[float]):
 
     __slots__ = (
         "askers",
-        "contexts",
         "failures",
         "folded",
         "inspected",
+        "last_asker",
+        "late",
+        "looked_at",
         "next_look",
         "occurrences",
         "parameters",
+        "repeated_at",
         "rows",
         "same_parameters",
         "select_entity",
         "shape",
         "source",
         "statement",
+        "trace",
     )
 
     def __init__(self, source: Source, shape: str, statement: str, parameters: Any) -> None:
@@ -109,13 +123,19 @@ class Samples(list[float]):
         self.rows: list[int] = []
         self.failures: list[Failure] = []
         self.occurrences: list[Occurrence] = []
-        #: Who asked, and how many inspected executions they asked for.
-        self.askers: dict[Asker, int] = {}
-        #: Executions looked at closely; the first `inspected` ones and some of the later ones.
+        #: Time of fetches that ended after their sample was read.
+        self.late: list[float] = []
+        #: Who asked -> [executions, execution contexts] of it; each look speaks for all executions since the one before.
+        self.askers: dict[Asker, list[int]] = {}
+        self.last_asker = NOBODY
+        #: How many executions the looks so far speak for.
         self.inspected = 0
-        #: Of those, how many had an execution context not seen before.
-        self.contexts = 0
         self.same_parameters: bool | None = None
+        #: The caller's OpenTelemetry context at the second execution, None where there is none.
+        self.trace: Any = None
+        #: Unix time of the second execution and of the latest look, None before.
+        self.repeated_at: float | None = None
+        self.looked_at: float | None = None
         #: Length at which the hot path looks closely again.
         self.next_look = 1
         #: Name of the mapped class an ORM SELECT loads, None for anything else.
@@ -127,12 +147,16 @@ class Samples(list[float]):
 class Folded:
     """How far the background has read one `Samples`."""
 
-    __slots__ = ("failures", "max_s", "rows", "samples", "total_s")
+    __slots__ = ("failures", "max_s", "occurrences", "released", "rows", "samples", "slow_calls", "total_s")
 
     def __init__(self) -> None:
         self.samples = 0
+        #: Of the samples that were read, how many are no longer in the list.
+        self.released = 0
+        self.occurrences = 0
         self.rows = 0
         self.failures = 0
+        self.slow_calls = 0
         self.total_s = 0.0
         self.max_s = 0.0
 
@@ -144,10 +168,21 @@ class Source(Protocol):
     number: int
     database: Database
     monitor: Sink
+    #: Seconds from which an execution with its fetches is slow.
+    slow_s: float
+
+    def take_slow_fetch(self, samples: Samples, context: Any, elapsed: float) -> None:
+        """Note an execution that its fetches made slow. Must not raise."""
+
+    def take_failed_fetch(self, samples: Samples, context: Any, error: BaseException) -> None:
+        """Count a fetch that raised. Must not raise itself."""
 
 
 class Sink(Protocol):
     """Who takes a scope that ended: a monitor."""
+
+    def start(self) -> None:
+        """Make sure that the background thread runs. Called on the application's thread; must not block or raise."""
 
     def take_scope(self, scope: OpenScope) -> None:
         """Keep *scope* for the background thread. Called on the application's thread; must not block or raise."""
@@ -161,7 +196,7 @@ class OpenScope:
         kind: As in `records.ScopeRecord`.
     """
 
-    __slots__ = ("__weakref__", "closed", "ended_at", "kind", "name", "reported", "slots", "started_at")
+    __slots__ = ("__weakref__", "closed", "ended_at", "evicted", "kind", "name", "reported", "slots", "started_at")
 
     def __init__(self, name: str | None, kind: str) -> None:
         self.name = name
@@ -169,14 +204,74 @@ class OpenScope:
         self.started_at = time.time()
         self.ended_at: float | None = None
         self.closed = False
-        #: Source number -> key of the statement -> samples.
+        #: Source number -> text -> samples. Several texts may lead to the same samples.
         self.slots: dict[int, dict[str, Samples]] = {}
-        #: What findings already said of this scope, so that a second look adds only what is new.
+        #: Samples that were full and gave their slot to new ones.
+        self.evicted: list[Samples] = []
+        #: Finding's key -> (count, seconds) already told, so that a second look adds only what is new.
         self.reported: dict[Any, tuple[int, float]] = {}
+
+    def list_samples(self) -> list[Samples]:
+        """Return every samples of the scope once, in the order of their first execution."""
+        unique = {id(samples): samples for samples in list(self.evicted)}
+        for by_text in list(self.slots.values()):
+            unique.update((id(samples), samples) for samples in list(by_text.values()))
+        return list(unique.values())
 
 
 #: The scope that the code running now belongs to, None outside of every scope.
 current_scope: ContextVar[OpenScope | None] = ContextVar("querywatch_scope", default=None)
+
+#: Every scope that was begun and not ended, oldest first; read by the background.
+open_scopes: dict[int, OpenScope] = {}
+
+#: Scopes that are never ended must not pile up: beyond this many, the oldest is ended.
+OPEN_SCOPES_LIMIT = 20_000
+
+
+def begin_scope(name: str | None, kind: str) -> OpenScope:
+    """Begin a scope, without making it the current one.
+
+    Args:
+        name: Low-cardinality name, None for an implicit scope.
+        kind: As in `records.ScopeRecord`.
+    """
+    scope = OpenScope(name, kind)
+    open_scopes[id(scope)] = scope
+    if len(open_scopes) > OPEN_SCOPES_LIMIT:
+        oldest = next(iter(list(open_scopes.values())), None)
+        if oldest is not None:
+            end_scope(oldest)
+    return scope
+
+
+def end_scope(scope: OpenScope) -> None:
+    """End a scope and hand it to the monitors whose engines it used. Ending it twice does nothing."""
+    if scope.closed:
+        return
+    scope.closed = True
+    scope.ended_at = time.time()
+    open_scopes.pop(id(scope), None)
+    for sink in find_sinks(scope):
+        sink.take_scope(scope)
+
+
+def forget_samples() -> None:
+    """In a forked child: what open scopes hold is the parent's and will be counted there."""
+    for scope in list(open_scopes.values()):
+        scope.slots = {}
+        scope.evicted = []
+
+
+def find_sinks(scope: OpenScope) -> list[Sink]:
+    """Return the monitors whose engines ran statements in *scope*, each once."""
+    sinks = {}
+    for by_text in list(scope.slots.values()):
+        for samples in list(by_text.values())[:1]:
+            sinks[id(samples.source.monitor)] = samples.source.monitor
+    for samples in list(scope.evicted):
+        sinks[id(samples.source.monitor)] = samples.source.monitor
+    return list(sinks.values())
 
 
 class Example(NamedTuple):

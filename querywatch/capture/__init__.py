@@ -1,1 +1,1 @@
-"""."""
+"""From SQLAlchemy to samples: executions, fetches, who asked, and which checkout a statement belongs to."""

@@ -1,1 +1,27 @@
-"""."""
+"""What one closed scope shows to be wasteful: one module for each finding's code."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from querywatch.detectors import n_plus_one, slow_query
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from querywatch.config import Config
+    from querywatch.records import Finding, ScopeRecord
+
+
+class Detector(Protocol):
+    """What a module of this folder offers."""
+
+    @property
+    def CODE(self) -> str:  # noqa: N802 - a module's constant
+        """The finding's code, such as `n-plus-one`."""
+
+    def detect(self, scope: ScopeRecord, config: Config) -> Iterator[Finding]:
+        """Yield the findings of one scope."""
+
+
+DETECTORS: tuple[Detector, ...] = (n_plus_one, slow_query)

@@ -1,0 +1,177 @@
+"""`install` and `uninstall`: from an engine to a running monitor and back.
+
+In:  an engine, an application, settings.
+Out: a `Monitor`, wired to what the settings ask for.
+
+An engine is recognized by its dialect, because `engine.execution_options()` makes engines that share it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import os
+import sys
+import threading
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Engine
+
+from querywatch.capture.engine import find_capture
+from querywatch.config import read_config
+from querywatch.errors import ConfigError
+from querywatch.exporters import start_exporters
+from querywatch.integrations import wrap_app
+from querywatch.integrations.opentelemetry import LateSpanScopes
+from querywatch.monitor import Monitor
+from querywatch.samples import forget_samples
+
+if TYPE_CHECKING:
+    from querywatch.config import Config
+
+_lock = threading.RLock()
+_monitors: weakref.WeakSet[Monitor] = weakref.WeakSet()
+# The monitor of `install()` without an engine, which takes every engine that is made.
+_process_monitor: Monitor | None = None
+_EXIT_TIMEOUT_S = 2.0
+
+
+def install(engine: Any = None, *, app: Any = None, **settings: Any) -> Monitor:
+    """Watch an engine, and wrap an application so that each request is a scope.
+
+    Args:
+        engine: An `Engine` or `AsyncEngine`; None watches every engine of the process, also those made later.
+        app: A FastAPI, Starlette or Flask application, changed in place; or a plain ASGI or WSGI callable: serve
+            `monitor.app` instead of it.
+        settings: Fields of `querywatch.Config`; each can also be set as `QUERYWATCH_<FIELD>` in the environment.
+
+    Returns:
+        The monitor. The same one if the engine has one already, whose settings then stay as they are.
+
+    Raises:
+        ConfigError: A setting is wrong, *engine* is no engine, *app* is no application, or a port is in use.
+    """
+    config = read_config(settings)
+    sync_engine = None if engine is None else _find_sync_engine(engine)
+    if not config.enabled:
+        return Monitor(config, app)
+    with _lock:
+        monitor = _find_monitor(sync_engine) or _build_monitor(config, sync_engine)
+    if app is not None:
+        monitor.app = wrap_app(app)
+    return monitor
+
+
+def uninstall(engine: Any = None) -> None:
+    """Leave an engine exactly as it was; a monitor that watches no other engine is closed.
+
+    Args:
+        engine: What was given to `install`; None undoes `install()` without an engine. Unknown engines are ignored.
+
+    Raises:
+        ConfigError: *engine* is no engine.
+    """
+    global _process_monitor  # noqa: PLW0603 - there is one process
+    with _lock:
+        if engine is None:
+            if _process_monitor is not None:
+                _process_monitor.close()
+                _process_monitor = None
+                _stop_watching_new_engines()
+            return
+        capture = find_capture(_find_sync_engine(engine))
+    if capture is not None and isinstance(capture.monitor, Monitor):
+        capture.monitor.forget_engine(capture)
+
+
+def _find_sync_engine(engine: Any) -> Engine:
+    sync_engine = engine if isinstance(engine, Engine) else getattr(engine, "sync_engine", None)
+    if isinstance(sync_engine, Engine):
+        return sync_engine
+    raise ConfigError(
+        f"engine must be a SQLAlchemy Engine or AsyncEngine, got {type(engine).__qualname__}. "
+        "Pass what create_engine() or create_async_engine() returned, not a session, a connection or a URL."
+    )
+
+
+def _find_monitor(engine: Engine | None) -> Monitor | None:
+    if engine is None:
+        known = _process_monitor
+    else:
+        capture = find_capture(engine)
+        known = capture.monitor if capture is not None and isinstance(capture.monitor, Monitor) else None
+    return None if known is None or known.closed else known
+
+
+def _build_monitor(config: Config, engine: Engine | None) -> Monitor:
+    global _process_monitor  # noqa: PLW0603 - there is one process
+    monitor = Monitor(config)
+    # Before any engine is touched: a port in use raises here, and then nothing has changed.
+    for exporter in (*start_exporters(config, monitor.snapshot), LateSpanScopes()):
+        monitor.add_exporter(exporter)
+    _monitors.add(monitor)
+    if engine is not None:
+        monitor.watch_engine(engine)
+        return monitor
+    _process_monitor = monitor
+    _watch_new_engines()
+    for known in _list_engines():
+        if find_capture(known) is None:
+            monitor.watch_engine(known)
+    return monitor
+
+
+# -- every engine of the process
+
+_original_init = Engine.__init__
+
+
+def _init_and_watch(self: Engine, *arguments: Any, **keywords: Any) -> None:
+    _original_init(self, *arguments, **keywords)
+    monitor = _process_monitor
+    if monitor is None or monitor.closed:
+        return
+    try:
+        with _lock:
+            if find_capture(self) is None:
+                monitor.watch_engine(self)
+    except Exception as error:  # noqa: BLE001 - the application must get its engine
+        monitor.note_error("install", error)
+
+
+def _watch_new_engines() -> None:
+    # SQLAlchemy has no event for "an engine was made"; its class's constructor is the one place they all pass.
+    Engine.__init__ = _init_and_watch  # type: ignore[method-assign]
+
+
+def _stop_watching_new_engines() -> None:
+    if Engine.__init__ is _init_and_watch:
+        Engine.__init__ = _original_init  # type: ignore[method-assign]
+
+
+def _list_engines() -> list[Engine]:
+    # type() rather than isinstance(): a proxy of the application's may do anything when asked for its class.
+    return [each for each in gc.get_objects() if type(each) is Engine]
+
+
+# -- fork and exit
+
+
+def _begin_in_child() -> None:
+    global _lock  # noqa: PLW0603 - the parent may have held it
+    _lock = threading.RLock()
+    forget_samples()
+    for monitor in list(_monitors):
+        monitor.forget_parent()
+
+
+def _finish() -> None:
+    for monitor in list(_monitors):
+        if not monitor.closed:
+            monitor.close(_EXIT_TIMEOUT_S)
+
+
+os.register_at_fork(after_in_child=_begin_in_child)
+# After the application's own handlers that were registered later than this import, so that theirs are still counted.
+atexit.register(_finish)

@@ -1,0 +1,119 @@
+"""Which line of the application asked for a statement.
+
+In:  the running stack.
+Out: a code object and a line number on the application's thread; a `CallSite` later, in the background.
+
+The stack is walked by hand, because `traceback.extract_stack` costs ten times as much, and it goes on where an
+async session's greenlet was started, because there the stack ends. A frame is the application's unless its file
+belongs to Python, to an installed package, or to no file at all. Where every frame is installed (an application
+installed as a package), the innermost one outside of SQLAlchemy and querywatch is taken.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import sysconfig
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from querywatch.records import CallSite
+
+if TYPE_CHECKING:
+    from types import CodeType, FrameType
+
+_APPLICATION, _INSTALLED, _NOBODY = range(3)
+
+# What runs below or around an application's line and is never "the line" itself.
+_MACHINERY = tuple(f"{os.sep}{name}{os.sep}" for name in ("sqlalchemy", "greenlet", "querywatch"))
+_OWN_FOLDER = str(Path(__file__).parent) + os.sep
+_OWN_APPLICATIONS = tuple(_OWN_FOLDER + name + os.sep for name in ("demo",))
+
+# By file name, not by code object: there are fewer of them, and they never hold anything alive.
+_owners: dict[str, int] = {}
+
+
+def find_caller() -> tuple[CodeType | None, int]:
+    """Return the application's innermost line on the running stack, in 2 to 4 microseconds.
+
+    Returns:
+        Code object and line number; (None, 0) if the stack holds no line that could be shown.
+    """
+    owners = _owners
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - the documented way that inspect and logging use too
+    fallback: FrameType | None = None
+    greenlet = None
+    while True:
+        while frame is not None:
+            file = frame.f_code.co_filename
+            owner = owners.get(file)
+            if owner is None:
+                owner = owners[file] = _find_owner(file)
+            # A compiled jinja2 template carries its template's file name, but line numbers of generated code.
+            if owner == _APPLICATION and "__jinja_template__" not in frame.f_globals:
+                return frame.f_code, frame.f_lineno
+            if owner == _INSTALLED and fallback is None:
+                fallback = frame
+            frame = frame.f_back
+        greenlet = _find_parent(greenlet)
+        if greenlet is None:
+            break
+        frame = greenlet.gr_frame
+    if fallback is None:
+        return None, 0
+    return fallback.f_code, fallback.f_lineno
+
+
+# A line is described once for each scope it appears in.
+@lru_cache(maxsize=4096)
+def describe_caller(code: CodeType, line: int) -> CallSite:
+    """Turn what `find_caller` returned into a record.
+
+    Args:
+        code: Code object of the line.
+        line: Line number.
+    """
+    return CallSite(file=_shorten(code.co_filename), line=line, function=code.co_qualname)
+
+
+def _find_parent(greenlet: object) -> object | None:
+    """Return the greenlet that started *greenlet* (None: the running one), None at the end or without greenlet."""
+    module = sys.modules.get("greenlet")
+    if module is None:
+        return None
+    if greenlet is None:
+        greenlet = module.getcurrent()
+    return greenlet.parent  # type: ignore[attr-defined,no-any-return]
+
+
+def _find_owner(file: str) -> int:
+    # "<string>", "<stdin>", "<sqlalchemy generated ...>", "<frozen importlib>": no line that a person could open.
+    if file.startswith("<"):
+        return _NOBODY
+    path = os.path.abspath(file)  # noqa: PTH100 - Path.resolve would follow links, which the user did not write
+    if path.startswith(_OWN_FOLDER):
+        return _APPLICATION if path.startswith(_OWN_APPLICATIONS) else _NOBODY
+    if path.startswith(_PACKAGES):
+        return _NOBODY if any(part in path for part in _MACHINERY) else _INSTALLED
+    if path.startswith(_STANDARD_LIBRARY):
+        return _NOBODY
+    return _APPLICATION
+
+
+def _shorten(file: str) -> str:
+    """Make a path relative to the working directory, if it lies below it."""
+    try:
+        return str(Path(file).relative_to(Path.cwd()))
+    except (ValueError, OSError):
+        return file
+
+
+def _folders(*names: str) -> tuple[str, ...]:
+    paths = sysconfig.get_paths()
+    return tuple({os.path.join(os.path.realpath(paths[name]), "") for name in names if name in paths}  # noqa: PTH118
+                 | {os.path.join(paths[name], "") for name in names if name in paths})  # noqa: PTH118
+
+
+_PACKAGES = _folders("purelib", "platlib")
+_STANDARD_LIBRARY = _folders("stdlib", "platstdlib")

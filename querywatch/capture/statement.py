@@ -1,0 +1,36 @@
+"""What a compiled statement says of itself, without parsing its text.
+
+In:  SQLAlchemy's execution context.
+Out: OpenTelemetry's operation and collection.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Table
+
+
+def read_operation(context: Any) -> tuple[str | None, str | None]:
+    """Return the operation (`SELECT`) and the one table of a compiled statement.
+
+    Args:
+        context: SQLAlchemy's execution context.
+
+    Returns:
+        None for what the statement does not say: a text says neither, a join has no one table.
+    """
+    statement = getattr(context.compiled, "statement", None)
+    if statement is None or getattr(statement, "is_text", True):
+        return None, None
+    try:
+        if statement.is_select:
+            froms = statement.get_final_froms()
+            table = froms[0] if len(froms) == 1 else None
+        elif statement.is_dml:
+            table = statement.table
+        else:
+            return None, None
+        return str(statement.__visit_name__).upper(), table.name if isinstance(table, Table) else None
+    except Exception:  # noqa: BLE001 - a construct of the application's own: not known
+        return None, None

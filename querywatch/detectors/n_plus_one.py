@@ -1,0 +1,149 @@
+"""N+1: one statement run many times from one line of application code.
+
+In:  a closed scope.
+Out: one finding for each relationship, or for each statement and line, over the limit.
+
+Two lines that run the same statement once each are not an N+1, so where no relationship is known the call site is part
+of the key. Pages of one result, a queue's polls and retries repeat a statement too and are no N+1: a loop is reported
+only if it looks rows up by equality with changing values.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from querywatch.predicates import parse_facts, parse_predicates
+from querywatch.records import CallSite, Finding, ScopeQuery, ScopeRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from querywatch.config import Config
+
+CODE = "n-plus-one"
+
+
+@dataclass(frozen=True, slots=True)
+class NPlusOneEvidence:
+    """What a scope showed.
+
+    Args:
+        sql: The repeated statement, literals as `?`.
+        calls: Executions of it in the scope that was seen last.
+        scope_calls: Executions of any statement in that scope.
+        scopes: Scopes that had it so far.
+        parent_site: The line that loaded the parents, as `file:line`; None where unknown.
+    """
+
+    sql: str
+    calls: int
+    scope_calls: int
+    scopes: int = 1
+    parent_site: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON values."""
+        return asdict(self)
+
+
+def detect(scope: ScopeRecord, config: Config) -> Iterator[Finding]:
+    """Yield the N+1s of one scope.
+
+    Args:
+        scope: What ran.
+        config: `n_plus_one_threshold` is used.
+    """
+    for queries in _group(scope).values():
+        contexts = sum(query.contexts for query in queries)
+        if contexts < config.n_plus_one_threshold:
+            continue
+        most = max(queries, key=lambda query: query.calls)
+        if most.kind == "lazy_load":
+            yield _describe_lazy_load(scope, queries, most)
+        elif most.kind is None:
+            yield from _describe_loop(scope, queries, most)
+
+
+def _group(scope: ScopeRecord) -> dict[object, list[ScopeQuery]]:
+    groups: dict[object, list[ScopeQuery]] = defaultdict(list)
+    for query in scope.queries:
+        where = query.relationship or (query.kind, query.statement, query.call_site)
+        groups[where].append(query)
+    return groups
+
+
+def _describe_lazy_load(scope: ScopeRecord, queries: list[ScopeQuery], most: ScopeQuery) -> Finding:
+    option = "joinedload" if most.to_one else "selectinload"
+    typed = f".options({option}({most.relationship}))"
+    if most.parent_site is not None:
+        fix = f"Add {typed} to the select at {most.parent_site}."
+    else:
+        fix = f"Add {typed} to the select that loads each {(most.relationship or '').split('.')[0]}."
+    calls = sum(query.calls for query in queries)
+    message = f"{most.relationship} is loaded one parent at a time: {calls} statements{_describe_place(most.call_site)}."
+    return _build(scope, queries, most, message=message, fix=fix, fix_kind=option, subject=str(most.relationship))
+
+
+def _describe_loop(scope: ScopeRecord, queries: list[ScopeQuery], most: ScopeQuery) -> Iterator[Finding]:
+    if most.call_site is None or most.same_parameters is not False or most.fingerprint.operation != "SELECT":
+        return
+    facts = parse_facts(most.statement, most.dialect)
+    looked_up = next((each for each in parse_predicates(most.statement, most.dialect) if each.equality), None)
+    if facts is None or looked_up is None or facts.has_offset or facts.locks_rows:
+        return
+    calls = sum(query.calls for query in queries)
+    table, columns = looked_up.table, " and ".join(looked_up.equality)
+    message = f"The same SELECT on {table} runs once for each {columns}: {calls} times{_describe_place(most.call_site)}."
+    if facts.is_aggregate:
+        fix_kind = "aggregate"
+        fix = f"Run one SELECT with GROUP BY {columns} before the loop at {most.call_site}, and look the results up in a dict."
+    else:
+        fix_kind = "in_query"
+        fix = f"Run one SELECT with {columns} IN (...) before the loop at {most.call_site}, and look the rows up in a dict."
+    yield _build(
+        scope, queries, most, message=message, fix=fix, fix_kind=fix_kind, subject=table, kind="core_loop"
+    )
+
+
+def _describe_place(site: CallSite | None) -> str:
+    return "" if site is None else f" at {site} in {site.function}"
+
+
+def _build(
+    scope: ScopeRecord,
+    queries: list[ScopeQuery],
+    most: ScopeQuery,
+    *,
+    message: str,
+    fix: str,
+    fix_kind: str,
+    subject: str,
+    kind: str | None = None,
+) -> Finding:
+    calls = sum(query.calls for query in queries)
+    seen_at = scope.started_at + scope.duration_s
+    return Finding(
+        code=CODE,
+        kind=kind or most.kind,
+        severity="warning",
+        message=message,
+        fix=fix,
+        fix_kind=fix_kind,
+        subject=subject,
+        database=most.database,
+        fingerprint=most.fingerprint.id,
+        call_site=most.call_site,
+        scope=scope.name,
+        count=calls,
+        total_s=sum(query.total_s for query in queries),
+        first_seen_at=seen_at,
+        last_seen_at=seen_at,
+        evidence=NPlusOneEvidence(
+            sql=most.fingerprint.sql,
+            calls=calls,
+            scope_calls=scope.calls,
+            parent_site=str(most.parent_site) if most.parent_site is not None else None,
+        ),
+    )

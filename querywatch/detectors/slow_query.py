@@ -1,0 +1,73 @@
+"""A call that took longer than the limit.
+
+In:  a closed scope.
+Out: one finding for each statement with a slow call.
+
+Whether an index would help is not known here: the fix says where to look, and the monitor puts the proven index in its
+place once there is one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from querywatch.records import Finding, ScopeRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from querywatch.config import Config
+
+CODE = "slow-query"
+
+
+@dataclass(frozen=True, slots=True)
+class SlowQueryEvidence:
+    """What a scope showed.
+
+    Args:
+        sql: The statement, literals as `?`.
+        max_s: Its slowest call in seconds.
+        limit_s: `slow_query_s` in seconds.
+    """
+
+    sql: str
+    max_s: float
+    limit_s: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON values."""
+        return asdict(self)
+
+
+def detect(scope: ScopeRecord, config: Config) -> Iterator[Finding]:
+    """Yield the slow statements of one scope.
+
+    Args:
+        scope: What ran.
+        config: `slow_query_s` is used.
+    """
+    seen_at = scope.started_at + scope.duration_s
+    for query in scope.queries:
+        if not query.slow_calls:
+            continue
+        where = "" if query.call_site is None else f" at {query.call_site} in {query.call_site.function}"
+        yield Finding(
+            code=CODE,
+            kind=None,
+            severity="warning",
+            message=f"{query.fingerprint.summary} took {query.max_s * 1000:,.0f} ms{where}.",
+            fix="Look at its plan: no index that was tried would help.",
+            fix_kind="none",
+            subject=query.fingerprint.tables[0] if query.fingerprint.tables else query.fingerprint.summary,
+            database=query.database,
+            fingerprint=query.fingerprint.id,
+            call_site=query.call_site,
+            scope=scope.name,
+            count=query.slow_calls,
+            total_s=query.total_s,
+            first_seen_at=seen_at,
+            last_seen_at=seen_at,
+            evidence=SlowQueryEvidence(sql=query.fingerprint.sql, max_s=query.max_s, limit_s=config.slow_query_s),
+        )

@@ -1,0 +1,505 @@
+"""The order of the stages, and what a user asks of it.
+
+In:  engines to watch, scopes that ended.
+Out: statistics, findings, plans, advice, and exporters that are told of them.
+
+This is the only file that knows the order: fold, fingerprint, plan, advise, detect, export. All of it runs in the
+background thread; a snapshot folds on the caller's thread what is new, so that it is exact.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+import weakref
+from collections import Counter, deque
+from dataclasses import replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Protocol
+
+from querywatch import histogram
+from querywatch.advisor import Advisor, finding_of
+from querywatch.aggregate import Aggregate, StatementTotals
+from querywatch.background import Background
+from querywatch.capture.engine import EngineCapture
+from querywatch.detectors import DETECTORS
+from querywatch.explain import Explainer
+from querywatch.findings import FindingLog, key_of
+from querywatch.fingerprint import take_fingerprint
+from querywatch.records import (
+    Finding,
+    Fingerprint,
+    IndexAdvice,
+    Plan,
+    QueryStats,
+    Snapshot,
+    SpanRecord,
+)
+from querywatch.samples import Example, OpenScope, Samples, open_scopes
+from querywatch.scope import ScopeTotals, build_record, compact, find_asker_site, is_interesting
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from sqlalchemy import Engine
+
+    from querywatch.config import Config
+
+_log = logging.getLogger("querywatch")
+_log.addHandler(logging.NullHandler())
+
+_FINGERPRINTS_LIMIT = 20_000
+_BUSIEST = 20
+_PLAN_INTERVAL_S = 5.0
+_ADVICE_LIMIT = 200
+
+
+class Exporter(Protocol):
+    """Who is told, in the background thread, what was found."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences for people about what it could not do."""
+
+    def on_finding(self, finding: Finding) -> None:
+        """Take a finding that is new."""
+
+    def on_pass(self, spans: Sequence[SpanRecord]) -> None:
+        """Take what is worth a span; called once for each pass, also where there is none."""
+
+    def close(self) -> None:
+        """Let everything go."""
+
+
+class Monitor:
+    """What `querywatch.install` returns.
+
+    Args:
+        config: Settings.
+        app: The wrapped application, None where none was given; serve this one if it is a plain ASGI or WSGI callable.
+    """
+
+    def __init__(self, config: Config, app: Any = None) -> None:
+        self.config = config
+        self.app = app
+        #: Errors of our own by stage; each stage's first one is logged.
+        self.internal_errors: Counter[str] = Counter()
+        self._captures: weakref.WeakValueDictionary[int, EngineCapture] = weakref.WeakValueDictionary()
+        self._callbacks: list[Callable[[Finding], None]] = []
+        self._exporters: list[Exporter] = []
+        self._background = Background(self._run_pass, config.interval_s)
+        self._paused = False
+        self._closed = False
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        """Forget everything seen; also after a fork, where it is the parent's."""
+        self._lock = threading.RLock()
+        self._started_at = time.time()
+        self._aggregate = Aggregate(self.config.max_statements, self.config.slow_query_s)
+        self._ended: deque[OpenScope] = deque()
+        # Scopes that ended before the last pass: a slow thread may still have appended to them.
+        self._late: list[OpenScope] = []
+        self._scopes = ScopeTotals()
+        self._findings = FindingLog(self.config.max_findings)
+        self._plans: dict[tuple[str, str], Plan] = {}
+        self._advice: dict[tuple[str, str], IndexAdvice] = {}
+        self._explainer = Explainer(self.config)
+        self._advisor = Advisor(self.config)
+        self._planned_at = 0.0
+        self._fingerprint = lru_cache(_FINGERPRINTS_LIMIT)(take_fingerprint)
+
+    # -- what a user asks
+
+    def flush(self, timeout_s: float = 5.0) -> bool:
+        """Wait until everything seen so far is counted, examined, planned and told.
+
+        Args:
+            timeout_s: Limit in seconds.
+
+        Returns:
+            False if it was not done in time, or the monitor is closed.
+        """
+        return self._background.flush(timeout_s)
+
+    async def aflush(self, timeout_s: float = 5.0) -> bool:
+        """`flush` that does not block the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(None, self.flush, timeout_s)
+
+    def pause(self) -> None:
+        """Stop counting; what was counted stays."""
+        self._set_paused(paused=True)
+
+    def resume(self) -> None:
+        """Go on counting."""
+        self._set_paused(paused=False)
+
+    def findings(self) -> list[Finding]:
+        """Return the findings, newest last, each once, the latest `max_findings` of them."""
+        return list(self._findings.list())
+
+    def queries(self) -> list[QueryStats]:
+        """Return the statistics of each statement whose fingerprint is known, by total time, highest first."""
+        with self._lock:
+            self._fold_all()
+            return self._aggregate.query_stats()
+
+    def plans(self) -> list[Plan]:
+        """Return the latest plan of each statement that has one."""
+        with self._lock:
+            return list(self._plans.values())
+
+    def advice(self) -> list[IndexAdvice]:
+        """Return the indexes that would help, best first."""
+        with self._lock:
+            return sorted(self._advice.values(), key=_gain, reverse=True)
+
+    def snapshot(self) -> Snapshot:
+        """Return everything known at this moment as one frozen record."""
+        with self._lock:
+            queries = self.queries()
+            dropped = {
+                "statements": self._aggregate.dropped,
+                "findings": self._findings.dropped,
+                "internal_errors": self.internal_errors.total(),
+            }
+            return Snapshot(
+                taken_at=time.time(),
+                started_at=self._started_at,
+                databases=tuple(dict.fromkeys(capture.database for capture in list(self._captures.values()))),
+                queries=tuple(queries),
+                findings=self._findings.list(),
+                plans=tuple(self._plans.values()),
+                advice=tuple(self.advice()),
+                scopes=self._scopes.list(),
+                dropped={reason: count for reason, count in dropped.items() if count},
+                notes=self._notes(),
+            )
+
+    def on_finding(self, callback: Callable[[Finding], None]) -> None:
+        """Call *callback* with each new finding, in the background thread. An exception of its own is counted."""
+        self._callbacks.append(callback)
+
+    def close(self, timeout_s: float = 5.0) -> None:
+        """Finish the work, leave every engine as it was, stop the thread and the exporters. Twice does nothing more.
+
+        Args:
+            timeout_s: Limit in seconds for finishing the work.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        for capture in list(self._captures.values()):
+            capture.detach()
+        self._background.flush(timeout_s)
+        self._background.stop(timeout_s)
+        self._captures.clear()
+        for exporter in self._exporters:
+            self._guard("export", exporter.close)
+
+    # -- what the stages below ask
+
+    def start(self) -> None:
+        """Make sure that the background thread runs."""
+        self._background.start()
+
+    def take_scope(self, scope: OpenScope) -> None:
+        """Keep a scope that ended for the next pass."""
+        self._ended.append(scope)
+        self._background.start()
+
+    def note_error(self, stage: str, error: Exception) -> None:
+        """Count an error of our own; log the first one of each stage.
+
+        Args:
+            stage: Such as `capture`.
+            error: The exception. Its text may hold a literal, so only its class is logged.
+        """
+        self.internal_errors[stage] += 1
+        if self.internal_errors[stage] == 1:
+            _log.warning(
+                "querywatch.internal_error stage=%s error_type=%s (the application is not affected; counted from now on)",
+                stage,
+                type(error).__name__,
+            )
+
+    # -- what bootstrap asks
+
+    @property
+    def metrics_address(self) -> str | None:
+        """Address of the Prometheus endpoint, None if there is none."""
+        return next((url for exporter in self._exporters if (url := getattr(exporter, "url", None))), None)
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed
+
+    def watch_engine(self, engine: Engine) -> EngineCapture:
+        """Begin to count the statements of *engine*."""
+        capture = EngineCapture(engine, self, self.config, self.note_error)
+        capture.active = not self._paused
+        capture.attach()
+        self._captures[capture.number] = capture
+        return capture
+
+    def forget_engine(self, capture: EngineCapture) -> None:
+        """Leave an engine as it was; what was counted stays. The last one closes the monitor."""
+        capture.detach()
+        self._captures.pop(capture.number, None)
+        if not self._captures:
+            self.close()
+
+    def add_exporter(self, exporter: Exporter) -> None:
+        """Tell *exporter* from now on what is found."""
+        self._exporters.append(exporter)
+
+    def forget_parent(self) -> None:
+        """In a forked child: what was seen so far is the parent's, and the thread was not copied."""
+        self._background.forget_thread()
+        self._begin_anew()
+
+    # -- one pass
+
+    def _run_pass(self) -> None:
+        for stage, work in (
+            ("fold", self._fold_pass),
+            ("fingerprint", self._take_fingerprints),
+            ("plan", self._take_plans),
+            ("detect", self._examine_pass),
+        ):
+            self._guard(stage, work)
+
+    def _fold_pass(self) -> None:
+        self._to_examine: list[OpenScope] = []
+        late, self._late = self._late, []
+        for scope in late:
+            self._fold_scope(scope)
+        while self._ended:
+            scope = self._ended.popleft()
+            self._fold_scope(scope)
+            self._late.append(scope)
+            self._to_examine.append(scope)
+            self._background.rest()
+        for scope in list(open_scopes.values()):
+            self._fold_scope(scope)
+            with self._lock:
+                compact(scope)
+            self._background.rest()
+
+    def _fold_all(self) -> None:
+        for scope in (*list(self._ended), *self._late, *list(open_scopes.values())):
+            self._fold_scope(scope)
+
+    def _fold_scope(self, scope: OpenScope) -> None:
+        with self._lock:
+            for samples in scope.list_samples():
+                if samples.source.monitor is self:
+                    self._aggregate.fold(samples)
+
+    def _take_fingerprints(self) -> None:
+        with self._lock:
+            pending, self._aggregate.pending = self._aggregate.pending, {}
+        for totals in pending.values():
+            totals.fingerprint = self._fingerprint(totals.shape, totals.database.dialect)
+            self._background.rest()
+
+    def _examine_pass(self) -> None:
+        spans: list[SpanRecord] = []
+        for scope in self._to_examine:
+            samples = self._own_samples(scope)
+            self._scopes.add(scope, samples)
+            self._examine(scope, samples, spans)
+            self._background.rest()
+        if self._background.is_urgent:
+            for scope in list(open_scopes.values()):
+                self._examine(scope, self._own_samples(scope), spans)
+        for exporter in self._exporters:
+            self._guard("export", exporter.on_pass, spans)
+
+    def _own_samples(self, scope: OpenScope) -> list[Samples]:
+        return [samples for samples in scope.list_samples() if samples.source.monitor is self]
+
+    def _examine(self, scope: OpenScope, samples: list[Samples], spans: list[SpanRecord]) -> None:
+        """Look for findings in a scope; in one that is still open, for what is new since the last look."""
+        spans.extend(self._describe_occurrences(samples))
+        if not is_interesting(samples):
+            return
+        record = build_record(scope, self, self._fingerprint)
+        for detector in DETECTORS:
+            for finding in detector.detect(record, self.config):
+                if self._tell(scope, finding) and finding.code == "n-plus-one":
+                    spans.extend(self._describe_burst(finding, samples))
+
+    def _tell(self, scope: OpenScope, finding: Finding) -> bool:
+        """Log what *finding* adds to what was told of this scope before; True if it added anything."""
+        key = key_of(finding)
+        told, told_s = scope.reported.get(key, (0, 0.0))
+        if finding.count <= told:
+            return False
+        scope.reported[key] = (finding.count, finding.total_s or 0.0)
+        added_s = None if finding.total_s is None else max(0.0, finding.total_s - told_s)
+        self._add_finding(replace(finding, count=finding.count - told, total_s=added_s))
+        return True
+
+    def _add_finding(self, finding: Finding) -> None:
+        finding = self._name_index(finding) or finding
+        if not self._findings.add(finding):
+            return
+        for callback in self._callbacks:
+            self._guard("callback", callback, finding)
+        for exporter in self._exporters:
+            self._guard("export", exporter.on_finding, finding)
+
+    def _name_index(self, finding: Finding) -> Finding | None:
+        """Return a slow-query finding with the index that ends it, None where there is none."""
+        if finding.code != "slow-query" or finding.fix_kind == "index":
+            return None
+        for advice in list(self._advice.values()):
+            if finding.fingerprint in advice.fingerprints and finding.database == advice.database:
+                return replace(finding, fix_kind="index", fix=f"Create the index: {advice.ddl}")
+        return None
+
+    def _describe_occurrences(self, samples: Iterable[Samples]) -> Iterable[SpanRecord]:
+        if not self._exporters:
+            return
+        for each in samples:
+            database = each.source.database
+            new = each.occurrences[each.folded.occurrences :]
+            each.folded.occurrences += len(new)
+            for occurrence in new:
+                failure = occurrence.failure
+                yield SpanRecord(
+                    fingerprint=self._fingerprint(each.shape, database.dialect),
+                    database=database,
+                    started_at=occurrence.ended_at - occurrence.elapsed_s,
+                    ended_at=occurrence.ended_at,
+                    error_type=None if failure is None else failure.error_type,
+                    sqlstate=None if failure is None else failure.sqlstate,
+                    calls=1,
+                    batch_size=occurrence.batch_size,
+                    kind="slow" if failure is None else "failed",
+                    call_site=find_asker_site(occurrence.asker),
+                    parent=occurrence.trace,
+                    operation=occurrence.operation,
+                    collection=occurrence.collection,
+                )
+
+    def _describe_burst(self, finding: Finding, samples: Iterable[Samples]) -> Iterable[SpanRecord]:
+        for each in samples:
+            fingerprint = self._fingerprint(each.shape, each.source.database.dialect)
+            if fingerprint.id == finding.fingerprint and each.repeated_at is not None:
+                yield SpanRecord(
+                    fingerprint=fingerprint,
+                    database=each.source.database,
+                    started_at=each.repeated_at,
+                    ended_at=max(each.looked_at or 0.0, each.repeated_at),
+                    error_type=None,
+                    sqlstate=None,
+                    calls=finding.count,
+                    batch_size=None,
+                    kind="n-plus-one",
+                    call_site=finding.call_site,
+                    parent=each.trace,
+                    total_s=finding.total_s,
+                )
+                return
+
+    # -- plans and advice
+
+    def _take_plans(self) -> None:
+        if not self.config.explain or not self._is_plan_time():
+            return
+        examples = self._choose_examples()
+        by_statement = {(example.fingerprint.id, example.database.name): example for example in examples}
+        planned: list[tuple[Example, Plan]] = []
+        for plan in self._explainer.take_plans(examples):
+            key = (plan.fingerprint, plan.database)
+            with self._lock:
+                self._plans.pop(key, None)
+                self._plans[key] = plan
+                if len(self._plans) > self.config.max_plans:
+                    del self._plans[next(iter(self._plans))]
+            planned.append((by_statement[key], plan))
+            self._background.rest()
+        if planned and self.config.advise:
+            self._take_advice(planned, by_statement)
+
+    def _is_plan_time(self) -> bool:
+        now = time.monotonic()
+        if not self._background.is_urgent and now - self._planned_at < _PLAN_INTERVAL_S:
+            return False
+        self._planned_at = now
+        return True
+
+    def _choose_examples(self) -> list[Example]:
+        """Return the slow statements and the busiest ones, with values to plan them with."""
+        with self._lock:
+            known = [each for each in self._aggregate.statements() if each.fingerprint and each.example]
+        busiest = sorted(known, key=lambda totals: totals.total_s, reverse=True)[:_BUSIEST]
+        slow = [totals for totals in known if totals.slow_calls]
+        chosen: dict[tuple[str, str], Example] = {}
+        for totals in (*slow, *busiest):
+            example = _build_example(totals)
+            if example is not None:
+                chosen.setdefault((example.fingerprint.id, example.database.name), example)
+        return list(chosen.values())
+
+    def _take_advice(
+        self, planned: list[tuple[Example, Plan]], examples: dict[tuple[str, str], Example]
+    ) -> None:
+        now = time.time()
+        for advice in self._advisor.advise(planned):
+            with self._lock:
+                self._advice[(advice.database, advice.index.subject)] = advice
+                if len(self._advice) > _ADVICE_LIMIT:
+                    del self._advice[next(iter(self._advice))]
+            self._findings.revise(self._name_index)
+            example = examples.get((advice.fingerprints[0], advice.database))
+            if example is not None:
+                self._add_finding(finding_of(advice, now=now, example=example))
+
+    # -- small things
+
+    def _notes(self) -> tuple[str, ...]:
+        notes = [*self._explainer.notes, *self._advisor.notes]
+        for exporter in self._exporters:
+            notes.extend(exporter.notes)
+        return tuple(dict.fromkeys(notes))
+
+    def _set_paused(self, *, paused: bool) -> None:
+        self._paused = paused
+        for capture in list(self._captures.values()):
+            capture.active = not paused
+
+    def _guard(self, stage: str, work: Callable[..., object], *arguments: object) -> None:
+        try:
+            work(*arguments)
+        except Exception as error:  # noqa: BLE001 - a bug of ours must not end the thread that the other stages need
+            self.note_error(stage, error)
+
+
+def _gain(advice: IndexAdvice) -> float:
+    if advice.cost_before is None or advice.cost_after is None:
+        return 0.0
+    return advice.cost_before - advice.cost_after
+
+
+def _build_example(totals: StatementTotals) -> Example | None:
+    example, fingerprint = totals.example, totals.fingerprint
+    engine = getattr(example.source, "engine", None) if example is not None else None
+    if example is None or fingerprint is None or engine is None:
+        return None
+    return Example(
+        engine=engine,
+        database=totals.database,
+        fingerprint=fingerprint,
+        statement=example.statement,
+        parameters=example.parameters,
+        calls=totals.calls,
+        total_s=totals.total_s,
+        typical_s=histogram.quantile(totals.histogram.build(), 0.5) or 0.0,
+        max_s=totals.max_s,
+    )
