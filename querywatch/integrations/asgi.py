@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from querywatch.integrations.recognition import is_asynchronous, list_arguments
 from querywatch.integrations.routes import name_request, name_safely
+from querywatch.samples import current_scope
 from querywatch.scope import close_scope, open_scope
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class ASGIMiddleware:
             await self.app(scope, receive, send)
             return
         scope[_MARK] = True
+        outer = current_scope.get()
         opened = open_scope(None, "request")
 
         async def send_and_name(message: Any) -> None:
@@ -57,7 +59,7 @@ class ASGIMiddleware:
         try:
             await self.app(scope, receive, send_and_name)
         finally:
-            close_scope(opened, opened.name or name_safely(self._name_request, scope))
+            close_scope(opened, opened.name or name_safely(self._name_request, scope), outer)
 
 
 def recognizes(app: object) -> bool:

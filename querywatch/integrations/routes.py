@@ -50,8 +50,8 @@ def name_safely(name_request: Callable[[dict[str, Any]], str | None], request: d
 
 
 def _find_template(scope: dict[str, Any]) -> str | None:
-    route = scope.get("route") or _find_by_endpoint(scope)
-    own = _find_included_template(scope, route) or _read_path(route)
+    route = _find_included_route(scope) or scope.get("route") or _find_by_endpoint(scope)
+    own = _read_path(route)
     # Routing into a mounted application moves the mount's part of the path here, and keeps what was there before.
     mounted = scope.get("root_path", "").removeprefix(scope.get("app_root_path", scope.get("root_path", "")))
     if mounted and (route is None or _is_mount(route)):
@@ -70,16 +70,17 @@ def _find_by_endpoint(scope: dict[str, Any]) -> object | None:
     return next((route for route in routes if getattr(route, "endpoint", None) is endpoint), None)
 
 
-def _find_included_template(scope: dict[str, Any], route: object) -> str | None:
-    """Return the template with its prefix, where FastAPI keeps a route of an included router without the prefix."""
+def _find_included_route(scope: dict[str, Any]) -> object | None:
+    """Return what FastAPI made of a route of an included router: the route itself is without the router's prefix."""
     shared = scope.get("fastapi")
     context = shared.get("effective_route_context") if isinstance(shared, dict) else None
     if context is None:
         return None
-    if getattr(context, "original_route", None) is route:
-        return _read_path(context)
-    starlette_route = getattr(context, "starlette_route", None)
-    return _read_path(starlette_route) if route is None and not _is_mount(starlette_route) else None
+    # The context may be that of a mount, and the route one of the application mounted there.
+    route = scope.get("route")
+    if route is None:
+        return getattr(context, "starlette_route", None)
+    return context if getattr(context, "original_route", None) is route else None
 
 
 def _read_path(route: object) -> str | None:

@@ -4,8 +4,9 @@ In:  a WSGI application.
 Out: a WSGI application that does the same.
 
 A response that streams runs queries while the server iterates over it, so the scope ends with the iterable's
-`close()`. Lists and file wrappers are handed over as they are: servers treat them in a way of their own
-(Content-Length, sendfile), and nothing of the application runs in them.
+`close()`. In between it is the current one only while the application's code runs: a test client may never close a
+response, and what the test does next is not the request's. Lists and file wrappers are handed over as they are: servers
+treat them in a way of their own (Content-Length, sendfile), and nothing of the application runs in them.
 """
 
 from __future__ import annotations
@@ -14,10 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from querywatch.integrations.recognition import list_arguments
 from querywatch.integrations.routes import format_name, name_safely
+from querywatch.samples import current_scope
 from querywatch.scope import close_scope, open_scope
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+
+    from querywatch.samples import OpenScope
 
     Environ = dict[str, Any]
     WSGIApp = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
@@ -37,8 +41,9 @@ class WSGIMiddleware:
 
     Args:
         app: The application.
-        name_request: Returns the scope's name from the environ, when the response has been sent. Without it a
-            request is named by its method alone, since WSGI does not know of routes.
+        name_request: Returns the scope's name from the environ. Called when the application starts its response, and
+            again at the end if that gave none. Without it a request is named by its method alone, since WSGI does not
+            know of routes.
     """
 
     def __init__(self, app: WSGIApp, name_request: Callable[[Environ], str | None] = name_request) -> None:
@@ -50,47 +55,64 @@ class WSGIMiddleware:
         if _MARK in environ:
             return self.app(environ, start_response)
         environ[_MARK] = True
+        outer = current_scope.get()
         opened = open_scope(None, "request")
 
+        def name_and_start(*arguments: Any, **keywords: Any) -> Any:
+            opened.name = name_safely(self._name_request, environ)
+            return start_response(*arguments, **keywords)
+
         def end() -> None:
-            close_scope(opened, name_safely(self._name_request, environ))
+            close_scope(opened, opened.name or name_safely(self._name_request, environ), outer)
 
         try:
-            response = self.app(environ, start_response)
+            response = self.app(environ, name_and_start)
         except BaseException:
             end()
             raise
         if isinstance(response, list | tuple) or _is_file(response, environ):
             end()
             return response
-        opened.name = name_safely(self._name_request, environ)
-        return _Response(response, end)
+        current_scope.set(outer)
+        return _Response(response, opened, end)
 
 
 class _Response:
-    """The application's iterable, which ends the scope when it is closed."""
+    """The application's iterable, which ends the scope when it is closed, or let go."""
 
-    def __init__(self, response: Iterable[bytes], end: Callable[[], None]) -> None:
+    def __init__(self, response: Iterable[bytes], opened: OpenScope, end: Callable[[], None]) -> None:
         self._response = response
         self._iterator: Iterator[bytes] | None = None
+        self._opened = opened
         self._end = end
 
     def __iter__(self) -> Iterator[bytes]:
         return self
 
     def __next__(self) -> bytes:
-        # Begun here and not before: iter() may already run the application's code, and a server may never ask.
-        if self._iterator is None:
-            self._iterator = iter(self._response)
-        return next(self._iterator)
+        outer = current_scope.get()
+        current_scope.set(self._opened)
+        try:
+            # Begun here and not before: iter() may already run the application's code, and a server may never ask.
+            if self._iterator is None:
+                self._iterator = iter(self._response)
+            return next(self._iterator)
+        finally:
+            current_scope.set(outer)
 
     def close(self) -> None:
+        outer = current_scope.get()
+        current_scope.set(self._opened)
         try:
             close = getattr(self._response, "close", None)
             if close is not None:
                 close()
         finally:
+            current_scope.set(outer)
             self._end()
+
+    def __del__(self) -> None:
+        self._end()
 
 
 def _is_file(response: object, environ: Environ) -> bool:
