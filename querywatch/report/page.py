@@ -6,6 +6,7 @@ Out: a `Page`: findings joined to their statement and advice, statements to thei
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -23,6 +24,9 @@ _MOST_QUERIES = 500
 #: The bar of all database time: statements with less than this share, or beyond the number, are one segment.
 _LEAST_SEGMENT = 0.01
 _MOST_SEGMENTS = 12
+
+#: What can be typed as it stands in a fix: a loader option, or a statement up to the end.
+_TYPED = re.compile(r"\.options\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\)|\b(?:CREATE (?:UNIQUE )?|DROP |RE)INDEX\b[^;]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +78,8 @@ class FindingView:
         number: From 1; its id on the page.
         finding: The record.
         facts: What every report says of it.
-        is_ddl: Whether the fix is a statement to type.
+        fix: The fix in three parts: before what is to be typed, what is to be typed, after it. Where nothing is, the
+            second is empty and the first is the whole.
         strip: The statements of one scope, the others and these, as two SVG paths; None where nothing was counted so.
         query: The statement it is about, None where that is not shown.
         advice_number: Of the index it asks for, None where there is none.
@@ -83,7 +88,7 @@ class FindingView:
     number: int
     finding: Finding
     facts: facts.Facts
-    is_ddl: bool
+    fix: tuple[str, str, str]
     strip: tuple[str, str] | None
     query: QueryView | None
     advice_number: int | None
@@ -248,15 +253,21 @@ def _is_about(finding: Finding, stats: QueryStats) -> bool:
 def _finding_view(number: int, finding: Finding, snapshot: Snapshot, queries: Sequence[QueryView]) -> FindingView:
     advice = facts.advice_for(finding, snapshot)
     loop = facts.loop_of(finding)
+    said = facts.facts_of_finding(finding, advice)
     return FindingView(
         number=number,
         finding=finding,
-        facts=facts.facts_of_finding(finding, advice),
-        is_ddl=finding.fix_kind in {"create_index", "drop_index", "reindex"},
+        facts=said,
+        fix=_split_fix(said.fix),
         strip=charts.draw_strip(*loop) if loop else None,
         query=next((query for query in queries if number in query.findings), None),
         advice_number=snapshot.advice.index(advice) + 1 if advice else None,
     )
+
+
+def _split_fix(fix: str) -> tuple[str, str, str]:
+    match = _TYPED.search(fix)
+    return (fix[: match.start()], match[0], fix[match.end() :]) if match else (fix, "", "")
 
 
 def _advice_view(number: int, advice: IndexAdvice, queries: Sequence[QueryView]) -> AdviceView:
