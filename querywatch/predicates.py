@@ -271,18 +271,17 @@ def _read_order(query: Any, names: _Names) -> None:
     from sqlglot import exp  # noqa: PLC0415
 
     clause = query.args.get("order")
-    owners: set[int] = set()
+    owners: dict[int, _Instance] = {}
     columns: list[str] = []
-    instance: _Instance | None = None
     for ordered in clause.expressions if clause is not None else ():
         column = ordered.this
         instance = names.find(column) if isinstance(column, exp.Column) else None
         if instance is None:
             return
-        owners.add(id(instance))
+        owners[id(instance)] = instance
         columns.append(f"{_name(column.this)} DESC" if ordered.args.get("desc") else _name(column.this))
-    if instance is not None and len(owners) == 1:
-        instance.order = tuple(columns)
+    if len(owners) == 1:
+        next(iter(owners.values())).order = tuple(columns)
 
 
 def _split_and(condition: Any) -> Iterator[Any]:

@@ -5,13 +5,13 @@ A database without a module here is measured like any other and gets no plans: `
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from querywatch.dialects import postgres, sqlite
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from sqlalchemy import Dialect, Engine
 
@@ -28,12 +28,15 @@ class WhatIf(Protocol):
             ExplainError: The database refused.
         """
 
+    def weigh(self, root: PlanNode) -> float:
+        """Return the plan's work: its cost, or a figure made from statistics that is only good to compare two plans."""
+
 
 class DialectModule(Protocol):
     """What a module offers. *connection* is a DBAPI connection that `open_reader` made ready."""
 
     @property
-    def PROOF(self) -> Proof:
+    def PROOF(self) -> Proof:  # noqa: N802 -- a module's constant
         """How a what-if of this database proves an index."""
 
     def fetches_lazily(self, dialect: Dialect) -> bool:
@@ -84,9 +87,15 @@ class DialectModule(Protocol):
         """Estimate the share (0 to 1) of rows that equal one value in *columns*; None if nothing is known."""
 
     def open_what_if(
-        self, connection: Any, engine: Engine, tables: Sequence[str], aliases: Mapping[str, str]
+        self, connection: Any, engine: Engine, aliases: Mapping[str, str], *, has_limit: bool
     ) -> AbstractContextManager[WhatIf]:
-        """Plan with hypothetical indexes until the block ends; none is left behind.
+        """Plan one statement with hypothetical indexes until the block ends; none is left behind.
+
+        Args:
+            connection: Ready to read.
+            engine: Of the application.
+            aliases: Name in the statement (lower case) to table, of all its tables.
+            has_limit: Whether the statement stops early.
 
         Raises:
             NoProofError: This database cannot; the message is a sentence for people that says how to enable it.

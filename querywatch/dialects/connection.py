@@ -55,7 +55,8 @@ def converse(engine: Engine, work: Callable[[Any], Result]) -> Result:
     from sqlalchemy.util import greenlet_spawn  # noqa: PLC0415
 
     with asyncio.Runner() as runner:
-        return runner.run(greenlet_spawn(_converse, engine, work))
+        result: Result = runner.run(greenlet_spawn(_converse, engine, work))
+        return result
 
 
 def _converse(engine: Engine, work: Callable[[Any], Result]) -> Result:

@@ -1,3 +1,4 @@
+# ruff: noqa: S608 -- names come from the catalog or the parser, and are quoted
 """PostgreSQL: EXPLAIN in a read-only transaction of our own, what-ifs with HypoPG.
 
 In:  a DBAPI connection of our own, made ready by `open_reader`.
@@ -198,8 +199,9 @@ def estimate_selectivity(connection: Any, table: str, columns: Sequence[str]) ->
 def open_what_if(
     connection: Any,
     engine: Engine,
-    tables: Sequence[str],  # noqa: ARG001 -- PostgreSQL plans in place
-    aliases: Mapping[str, str],  # noqa: ARG001
+    aliases: Mapping[str, str],  # noqa: ARG001 -- PostgreSQL names the table itself
+    *,
+    has_limit: bool,  # noqa: ARG001 -- and knows what a LIMIT saves
 ) -> Iterator[_HypoPG]:
     """Plan with hypothetical indexes; see `DialectModule.open_what_if`."""
     rows = _ask(
@@ -245,6 +247,10 @@ class _HypoPG:
         finally:
             self.reset()
 
+    def weigh(self, root: PlanNode) -> float:
+        """Return the planner's cost."""
+        return root.cost or 0.0
+
     def reset(self) -> None:
         """Drop them all: a pooled server connection (PgBouncer) outlives our use of it."""
         with contextlib.suppress(ExplainError):
@@ -252,10 +258,7 @@ class _HypoPG:
 
 
 def _ask(connection: Any, sql: str, parameters: Any = None, *, keep: bool = False) -> list[Any]:
-    """Run one statement in a savepoint of its own.
-
-    Args:
-        keep: Keep its effect (and its locks) until the transaction ends.
+    """Run one statement in a savepoint of its own; *keep* its effect and its locks until the transaction ends.
 
     Raises:
         ExplainTimeoutError: A limit was reached.
@@ -264,7 +267,7 @@ def _ask(connection: Any, sql: str, parameters: Any = None, *, keep: bool = Fals
     _run(connection, "SAVEPOINT querywatch")
     try:
         rows = _run(connection, sql, parameters)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 -- each driver has classes of its own
         _run(connection, "ROLLBACK TO SAVEPOINT querywatch")
         state = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
         if state in _LIMIT_STATES:

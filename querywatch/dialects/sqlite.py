@@ -154,18 +154,16 @@ def estimate_selectivity(connection: Any, table: str, columns: Sequence[str]) ->
 
 
 @contextlib.contextmanager
-def open_what_if(
-    connection: Any, engine: Engine, tables: Sequence[str], aliases: Mapping[str, str]
-) -> Iterator[Scratch]:
+def open_what_if(connection: Any, engine: Engine, aliases: Mapping[str, str], *, has_limit: bool) -> Iterator[Scratch]:
     """Plan on a scratch copy of schema and statistics; see `DialectModule.open_what_if`."""
     dbapi: Any = engine.dialect.dbapi
     try:
         # The adapter of an async driver hides the module that has the library in it.
-        scratch = Scratch(getattr(dbapi, "sqlite", dbapi).connect(":memory:"), aliases)
-    except Exception as error:
+        scratch = Scratch(getattr(dbapi, "sqlite", dbapi).connect(":memory:"), aliases, has_limit=has_limit)
+    except Exception as error:  # noqa: BLE001 -- each driver has classes of its own
         raise NoProofError(f"a scratch copy cannot be made ({type(error).__name__})") from None
     try:
-        scratch.copy(_asker(connection), tables)
+        scratch.copy(_asker(connection))
         yield scratch
     finally:
         scratch.close()
@@ -195,7 +193,7 @@ def _ask(connection: Any, sql: str, parameters: Any = None) -> list[Any]:
     """
     try:
         return _run(connection, sql, parameters)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 -- each driver has classes of its own
         name = getattr(error, "sqlite_errorname", None) or "no error code"
         if name.startswith(("SQLITE_INTERRUPT", "SQLITE_BUSY", "SQLITE_LOCKED")):
             raise ExplainTimeoutError(f"it was stopped at a time limit ({name})") from None

@@ -1,3 +1,4 @@
+# ruff: noqa: S608 -- names come from the catalog or the parser, and are quoted
 """How many rows a SQLite table has and how well a column picks them, from a bounded read.
 
 In:  a function that asks the database.
@@ -37,7 +38,7 @@ def count_rows(ask: Ask, table: str) -> float | None:
     Up to `SAMPLE_ROWS` the count is exact; above, the range of the row ids, at most what the file has room for.
     """
     try:
-        counted = ask(f"SELECT count(*) FROM (SELECT 1 FROM {quote(table)} LIMIT {SAMPLE_ROWS})")[0][0]
+        counted: int = ask(f"SELECT count(*) FROM (SELECT 1 FROM {quote(table)} LIMIT {SAMPLE_ROWS})")[0][0]
     except ExplainTimeoutError:
         raise
     except ExplainError:
@@ -48,8 +49,8 @@ def count_rows(ask: Ask, table: str) -> float | None:
     span = _rowid_range(ask, table)
     if span is None:
         return analyzed or float(counted)
-    room = ask("PRAGMA page_count")[0][0] * ask("PRAGMA page_size")[0][0] / _LEAST_ROW_BYTES
-    return float(max(counted, min(span[1] - span[0] + 1, room)))
+    room: float = ask("PRAGMA page_count")[0][0] * ask("PRAGMA page_size")[0][0] / _LEAST_ROW_BYTES
+    return max(float(counted), min(float(span[1] - span[0] + 1), room))
 
 
 def estimate_selectivity(ask: Ask, table: str, columns: Sequence[str]) -> float | None:
@@ -98,7 +99,7 @@ def _rowid_range(ask: Ask, table: str) -> tuple[int, int] | None:
         raise
     except ExplainError:
         return None  # WITHOUT ROWID, or a view
-    return None if not isinstance(low, int) or not isinstance(high, int) else (low, high)
+    return (low, high) if isinstance(low, int) and isinstance(high, int) else None
 
 
 def _analyzed_rows(ask: Ask, table: str) -> float | None:
