@@ -81,8 +81,9 @@ def _shown(value: Any) -> Any:
     """Return *value* as the page shows it: a dash for what is not known, nothing that acts on the screen."""
     if value is None:
         return wording.UNKNOWN
-    # What is marked as safe is the page's own style and script, never a foreign text.
-    return value if not isinstance(value, str) or hasattr(value, "__html__") else wording.visible(value)
+    # What is marked as safe is the page's own markup, never a foreign text. The rest becomes text here and not in
+    # the template, or a record that holds texts, such as a call site, would slip by.
+    return value if hasattr(value, "__html__") else wording.visible(str(value))
 
 
 @cache
