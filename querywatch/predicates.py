@@ -251,16 +251,16 @@ def _read_query(query: Any, names: _Names) -> None:
                 instance.add("group", _name(column.this))
         _read_order(query, names)
         if query.args.get("limit") is not None or query.args.get("fetch") is not None:
-            for instance in names.own.values():
-                instance.has_limit = True
+            for own in names.own.values():
+                own.has_limit = True
 
 
 def _read_projection(column: Any, names: _Names) -> None:
     from sqlglot import exp  # noqa: PLC0415
 
     if isinstance(column, exp.Star):
-        for instance in names.own.values():
-            instance.add("projected", "*")
+        for own in names.own.values():
+            own.add("projected", "*")
         return
     for found in column.find_all(exp.Column):
         if found.find_ancestor(exp.Select) is names.query and (instance := names.find(found)):

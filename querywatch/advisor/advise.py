@@ -26,7 +26,7 @@ from querywatch.predicates import parse_predicates
 from querywatch.records import IndexAdvice, IndexSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from querywatch.config import Config
     from querywatch.dialects import DialectModule
@@ -117,10 +117,11 @@ class Advisor:
 
     def _examine(self, example: Example, plan: Plan, deadline: float) -> list[tuple[str, IndexSpec]]:
         dialect = find_dialect(plan.dialect)
-        if dialect is None or not any(dialect.reads_whole_table(node) for node in plan.root.walk()):
+        if dialect is None:
             return []
-        predicates = parse_predicates(example.statement, plan.dialect)
-        case = _Case(example, plan, dialect, predicates)
+        case = _Case(example, plan, dialect, parse_predicates(example.statement, plan.dialect))
+        if not _find_scans(case):
+            return []
 
         def work(connection: Any) -> list[IndexAdvice]:
             with dialect.open_reader(connection, example.engine, timeout_s=self._config.explain_timeout_s):
@@ -130,14 +131,14 @@ class Advisor:
 
     def _find(self, case: _Case, connection: Any, deadline: float) -> list[IndexAdvice]:
         example, plan, dialect, predicates = case
-        scans = _find_large_scans(case, connection, self._config.large_table_rows)
-        if not scans:
+        tables = _count_large_tables(case, connection, self._config.large_table_rows)
+        scanned = sum(tables.get(table, 0.0) for table in {node.table or "" for node in _find_scans(case)})
+        if not scanned:
             return []
-        rows_scanned = sum(rows for _, rows in scans.values())
-        longest_s = dialect.longest_run_s(plan.root, rows_scanned)
+        longest_s = dialect.longest_run_s(plan.root, scanned)
         if has_waited(example, slow_query_s=self._config.slow_query_s, longest_run_s=longest_s):
             return []
-        candidates = self._list_candidates(case, connection, scans)
+        candidates = self._list_candidates(case, connection, tables)
         if not candidates:
             return []
         aliases = {instance.alias.lower(): instance.table for instance in predicates}
@@ -150,15 +151,16 @@ class Advisor:
                 )
         except NoProofError as reason:
             self._note(f"{plan.database}: {reason}.")
-            return _estimate(case, connection, candidates, scans, str(reason))
-        return [_write_proven(case, one, scans) for one in proven]
+            return _estimate(case, connection, candidates, tables, str(reason))
+        return [_write_proven(case, one, tables) for one in proven]
 
-    def _list_candidates(
-        self, case: _Case, connection: Any, scans: dict[str, tuple[PlanNode, float]]
-    ) -> list[IndexSpec]:
-        """Candidates for the tables that are scanned, each once, none that exists; those proven before come first."""
+    def _list_candidates(self, case: _Case, connection: Any, tables: Mapping[str, float]) -> list[IndexSpec]:
+        """Candidates for the large tables, none that exists; those proven before come first.
+
+        Also for a table that is not scanned now: with an index on the other one, it may be read first.
+        """
         candidates: list[IndexSpec] = []
-        for table in scans:
+        for table in tables:
             existing = case.dialect.list_indexes(connection, table)
             self._forget_created(case.plan.database, existing)
             known = [advice.index for advice in self._advice.values() if _is_of(advice, case.plan.database, table)]
@@ -210,27 +212,31 @@ def _is_of(advice: IndexAdvice, database: str, table: str) -> bool:
     return advice.database == database and advice.index.table == table
 
 
-def _find_large_scans(case: _Case, connection: Any, least_rows: int) -> dict[str, tuple[PlanNode, float]]:
-    """Table -> the step that reads all of it, and how many rows it has."""
-    found: dict[str, tuple[PlanNode, float]] = {}
-    for node in case.plan.root.walk():
-        if node.table is None or node.table in found or not case.dialect.reads_whole_table(node):
-            continue
-        rows = case.dialect.count_rows(connection, node.table)
-        if rows is not None and rows >= least_rows:
-            found[node.table] = (node, rows)
-    return found
+def _find_scans(case: _Case) -> list[PlanNode]:
+    return [node for node in case.plan.root.walk() if case.dialect.reads_whole_table(node)]
 
 
-def _write_proven(case: _Case, proven: Proven, scans: dict[str, tuple[PlanNode, float]]) -> IndexAdvice:
+def _count_large_tables(case: _Case, connection: Any, least_rows: int) -> dict[str, float]:
+    """Rows of each large table in the plan; those that are scanned first, because their indexes are tried first."""
+    nodes = [*_find_scans(case), *case.plan.root.walk()]
+    counts = {
+        table: case.dialect.count_rows(connection, table)
+        for table in dict.fromkeys(node.table for node in nodes)
+        if table
+    }
+    return {table: rows for table, rows in counts.items() if rows is not None and rows >= least_rows}
+
+
+def _write_proven(case: _Case, proven: Proven, tables: Mapping[str, float]) -> IndexAdvice:
     index, before, after = proven.index, proven.before, proven.after
     used = next(node for node in after.walk() if node.index == index.name)
     step = f"{used.kind} using {index.name}" if after.cost is not None else used.detail
-    cost = f"cost {before.cost:.4g} -> {after.cost:.4g}: " if before.cost is not None and after.cost is not None else ""
+    costs = [_write_cost(root.cost) for root in (before, after) if root.cost is not None]
+    cost = f"cost {' -> '.join(costs)}: " if costs else ""
     return IndexAdvice(
         index=index,
         ddl=case.dialect.write_ddl(case.example.engine, index),
-        reason=_write_reason(case, index.table, scans),
+        reason=_write_reason(before, index.table, tables[index.table]),
         fingerprints=(case.plan.fingerprint,),
         database=case.plan.database,
         cost_before=before.cost,
@@ -240,18 +246,22 @@ def _write_proven(case: _Case, proven: Proven, scans: dict[str, tuple[PlanNode, 
     )
 
 
-def _write_reason(case: _Case, table: str, scans: dict[str, tuple[PlanNode, float]]) -> str:
-    node, rows = scans[table]
-    returned = case.plan.root.rows_estimated
+def _write_reason(root: PlanNode, table: str, rows: float) -> str:
+    kind = next((node.kind for node in root.walk() if node.table == table), "Scan")
+    returned = root.rows_estimated
     figures = "" if returned is None else f", {returned:,.0f} returned"
-    return f"{node.kind} on {table}, {rows:,.0f} rows estimated{figures}"
+    return f"{kind} on {table}, {rows:,.0f} rows estimated{figures}"
+
+
+def _write_cost(cost: float) -> str:
+    return f"{cost:.0f}" if cost >= 100 else f"{cost:.1f}"  # noqa: PLR2004 -- three digits are enough to compare
 
 
 def _estimate(
     case: _Case,
     connection: Any,
     candidates: Sequence[IndexSpec],
-    scans: dict[str, tuple[PlanNode, float]],
+    tables: Mapping[str, float],
     reason: str,
 ) -> list[IndexAdvice]:
     """Without a proof: the index whose columns are all compared by `=`, if statistics say that it leaves few rows."""
@@ -269,12 +279,12 @@ def _estimate(
     if best is None:
         return []
     share, index = best
-    rows = share * scans[index.table][1]
+    rows = share * tables[index.table]
     return [
         IndexAdvice(
             index=index,
             ddl=case.dialect.write_ddl(case.example.engine, index),
-            reason=_write_reason(case, index.table, scans),
+            reason=_write_reason(case.plan.root, index.table, tables[index.table]),
             fingerprints=(case.plan.fingerprint,),
             database=case.plan.database,
             cost_before=case.plan.root.cost,

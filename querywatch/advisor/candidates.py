@@ -48,8 +48,9 @@ def _combine(instance: TablePredicates) -> Iterator[tuple[str, ...]]:
         yield from ((column, following) for column in lookups[:2] for following in ranges[:1])
     else:
         yield from ((column,) for column in ranges[:3])
-    if order and instance.has_limit:
-        # Only with a LIMIT is it worth walking a whole table in order.
+    if order and instance.has_limit and not lookups:
+        # Only with a LIMIT is it worth walking a table in order; and with a lookup to fulfil the walk may be long, if
+        # the rows that match stand at its end, so then the lookup comes first (above).
         yield order
         yield order[:1]
     for column in instance.join[:2]:

@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 CLEARLY_LESS_RATIO = 0.7
 #: An index is near the best if it is within this factor of it, plus this share of the work without any.
 _NEAR_FACTOR = 1.1
-_NEAR_RATIO = 0.001
-_MOST_PLANS = 16
+_NEAR_RATIO = 0.002
+#: A further index for the same statement must save this share of the work without any.
+_FURTHER_RATIO = 0.01
+_MOST_PLANS = 24
 _MOST_INDEXES = 2
 
 
@@ -47,7 +49,7 @@ def prove(
     preferred: Collection[IndexSpec] = (),
     is_over: Callable[[], bool] = lambda: False,
 ) -> list[Proven]:
-    """Choose at most two indexes for one statement, each proven; at most 16 plans are taken.
+    """Choose at most two indexes for one statement, each proven; at most 24 plans are taken.
 
     Args:
         what_if: Of the statement's database.
@@ -62,6 +64,7 @@ def prove(
     before = what_if.plan(example.statement, example.parameters, ())
     proven: list[Proven] = []
     plans = 1
+    whole = what_if.weigh(before)
     while len(proven) < _MOST_INDEXES:
         chosen = [each.index for each in proven]
         base = what_if.weigh(before)
@@ -77,7 +80,8 @@ def prove(
             except ExplainError:
                 continue
             weight = what_if.weigh(after)
-            if candidate.name in {node.index for node in after.walk()} and weight <= CLEARLY_LESS_RATIO * base:
+            saves = weight <= CLEARLY_LESS_RATIO * base and (not proven or base - weight >= _FURTHER_RATIO * whole)
+            if saves and candidate.name in {node.index for node in after.walk()}:
                 tried.append((weight, Proven(candidate, before, after)))
         if not tried:
             break

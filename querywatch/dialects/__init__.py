@@ -87,7 +87,13 @@ class DialectModule(Protocol):
         """Estimate the share (0 to 1) of rows that equal one value in *columns*; None if nothing is known."""
 
     def open_what_if(
-        self, connection: Any, engine: Engine, aliases: Mapping[str, str], *, has_limit: bool
+        self,
+        connection: Any,
+        engine: Engine,
+        aliases: Mapping[str, str],
+        filters: Mapping[str, Sequence[str]],
+        *,
+        has_limit: bool,
     ) -> AbstractContextManager[WhatIf]:
         """Plan one statement with hypothetical indexes until the block ends; none is left behind.
 
@@ -95,6 +101,7 @@ class DialectModule(Protocol):
             connection: Ready to read.
             engine: Of the application.
             aliases: Name in the statement (lower case) to table, of all its tables.
+            filters: Table to the columns that the statement compares with one value.
             has_limit: Whether the statement stops early.
 
         Raises:

@@ -200,6 +200,7 @@ def open_what_if(
     connection: Any,
     engine: Engine,
     aliases: Mapping[str, str],  # noqa: ARG001 -- PostgreSQL names the table itself
+    filters: Mapping[str, Sequence[str]],  # noqa: ARG001 -- and knows what they leave
     *,
     has_limit: bool,  # noqa: ARG001 -- and knows what a LIMIT saves
 ) -> Iterator[_HypoPG]:

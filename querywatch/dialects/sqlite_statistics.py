@@ -9,6 +9,7 @@ ANALYZE would know more, but it writes to the application's file and changes its
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -64,7 +65,7 @@ def estimate_selectivity(ask: Ask, table: str, columns: Sequence[str]) -> float 
     counts = Counter(sample)
     once = sum(count == 1 for count in counts.values())
     # The GEE estimator: a value seen once stands for sqrt(N/n) values, one seen often for itself.
-    distinct = len(counts) - once + once * max(1.0, rows / len(sample)) ** 0.5
+    distinct = len(counts) - once + once * math.sqrt(max(1.0, rows / len(sample)))
     return min(1.0, 1 / distinct)
 
 
