@@ -142,10 +142,11 @@ class Advisor:
         if not candidates:
             return []
         aliases = {instance.alias.lower(): instance.table for instance in predicates}
+        filters = {instance.table: instance.equality for instance in predicates}
         has_limit = any(instance.has_limit for instance in predicates)
         preferred = {advice.index for advice in self._advice.values() if advice.proof != "estimated"}
         try:
-            with dialect.open_what_if(connection, example.engine, aliases, has_limit=has_limit) as what_if:
+            with dialect.open_what_if(connection, example.engine, aliases, filters, has_limit=has_limit) as what_if:
                 proven = prove(
                     what_if, example, candidates, preferred=preferred, is_over=lambda: self._clock() > deadline
                 )

@@ -154,12 +154,19 @@ def estimate_selectivity(connection: Any, table: str, columns: Sequence[str]) ->
 
 
 @contextlib.contextmanager
-def open_what_if(connection: Any, engine: Engine, aliases: Mapping[str, str], *, has_limit: bool) -> Iterator[Scratch]:
+def open_what_if(
+    connection: Any,
+    engine: Engine,
+    aliases: Mapping[str, str],
+    filters: Mapping[str, Sequence[str]],
+    *,
+    has_limit: bool,
+) -> Iterator[Scratch]:
     """Plan on a scratch copy of schema and statistics; see `DialectModule.open_what_if`."""
     dbapi: Any = engine.dialect.dbapi
     try:
         # The adapter of an async driver hides the module that has the library in it.
-        scratch = Scratch(getattr(dbapi, "sqlite", dbapi).connect(":memory:"), aliases, has_limit=has_limit)
+        scratch = Scratch(getattr(dbapi, "sqlite", dbapi).connect(":memory:"), aliases, filters, has_limit=has_limit)
     except Exception as error:  # noqa: BLE001 -- each driver has classes of its own
         raise NoProofError(f"a scratch copy cannot be made ({type(error).__name__})") from None
     try:

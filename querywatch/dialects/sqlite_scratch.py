@@ -41,14 +41,18 @@ class Scratch:
     Args:
         connection: To an empty database in memory; the copy owns it.
         aliases: Name in the statement, in lower case, to table, of all its tables.
+        filters: Table to the columns that the statement compares with one value.
         has_limit: Whether the statement stops early.
     """
 
-    def __init__(self, connection: Any, aliases: Mapping[str, str], *, has_limit: bool) -> None:
+    def __init__(
+        self, connection: Any, aliases: Mapping[str, str], filters: Mapping[str, Sequence[str]], *, has_limit: bool
+    ) -> None:
         self._connection = connection
         # Transactions are begun by hand below.
         connection.isolation_level = None
         self._aliases = aliases
+        self._filters = filters
         self._has_limit = has_limit
         self._sampled: list[tuple[str, str | None, str]] = []
         self._selectivities: dict[tuple[str, tuple[str, ...]], float | None] = {}
@@ -88,16 +92,22 @@ class Scratch:
 
     def weigh(self, root: PlanNode) -> float:
         """Estimate the rows read, loops within loops; SQLite itself has no such figure."""
-        rows, work = 1.0, 0.0
+        loops, work = 1.0, 0.0
         for node in root.walk():
             if node.table is not None:
-                rows *= max(1.0, self._rows_read(node))
+                read = max(1.0, self._rows_read(node))
                 # Each entry of an index leads to a row elsewhere in the file, unless the index has all that is asked.
                 seeks = node.kind == "SEARCH" and "COVERING" not in node.detail and node.index != "PRIMARY KEY"
-                work += rows * (_SEEK_WEIGHT if seeks else 1.0)
+                work += loops * read * (_SEEK_WEIGHT if seeks else 1.0)
+                loops *= max(1.0, min(read, self._rows_left(node.table)))
         if any(node.kind.startswith("USE TEMP B-TREE") for node in root.walk()):
-            return work + rows
+            return work + loops
         return max(1.0, work * _STOPPED_RATIO) if self._has_limit else work
+
+    def _rows_left(self, table: str) -> float:
+        columns = tuple(self._filters.get(table, ()))
+        share = self._selectivity(table, columns) if columns else None
+        return self._rows.get(table, _UNKNOWN_ROWS) * (1.0 if share is None else share)
 
     def _rows_read(self, node: PlanNode) -> float:
         table = node.table or ""
