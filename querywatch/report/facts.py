@@ -13,12 +13,12 @@ from querywatch.report import wording
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from querywatch.records import Finding, IndexAdvice, Proof, Severity, Snapshot
+    from querywatch.records import Finding, IndexAdvice, Severity, Snapshot
 
 _SEVERITIES: tuple[Severity, ...] = ("error", "warning", "info")
 
 #: How an advice was shown to help, in a few words.
-PROOFS: dict[Proof, str] = {
+PROOFS: dict[str, str] = {
     "hypopg": "re-planned with a hypothetical index",
     "scratch": "re-planned on a copy",
     "estimated": "estimated, not proven",
@@ -53,14 +53,11 @@ def facts_of_finding(finding: Finding, advice: IndexAdvice | None = None) -> Fac
     """Return the facts of *finding*.
 
     Args:
-        finding: Any finding. A text `proof` in its evidence is how we know.
+        finding: Any finding. A sentence `proof` in its evidence is how we know.
         advice: The index it asks for, where there is one: its measured proof stands for the finding.
     """
     site = finding.call_site
     loop = loop_of(finding)
-    proof = finding.evidence.as_dict().get("proof")
-    if not isinstance(proof, str):
-        proof = proof_of_advice(advice) if advice else _what_was_counted(finding)
     return Facts(
         code=wording.one_line(finding.code),
         scope=wording.one_line(finding.scope) if finding.scope else None,
@@ -71,7 +68,7 @@ def facts_of_finding(finding: Finding, advice: IndexAdvice | None = None) -> Fac
         why=wording.one_line(finding.message),
         at=f"{wording.one_line(str(site))}  in {wording.one_line(site.function)}" if site else None,
         fix=wording.one_line(finding.fix),
-        proof=wording.one_line(proof),
+        proof=wording.one_line(_proof_of_finding(finding, advice)),
     )
 
 
@@ -90,13 +87,8 @@ def facts_of_advice(advice: IndexAdvice) -> Facts:
 
 
 def proof_of_advice(advice: IndexAdvice) -> str:
-    """Return how an advice was shown to help, as one line: the way, the costs where known, the plan's step."""
-    parts = [PROOFS[advice.proof]]
-    if advice.cost_before is not None and advice.cost_after is not None:
-        parts.append(f"cost {wording.cost(advice.cost_before)} -> {wording.cost(advice.cost_after)}")
-    if advice.proof_text:
-        parts.append(advice.proof_text)
-    return ": ".join((parts[0], ", ".join(parts[1:]))) if parts[1:] else parts[0]
+    """Return how an advice was shown to help, as one line: the way, and what the proof saw."""
+    return f"{PROOFS[advice.proof]}: {advice.proof_text}" if advice.proof_text else PROOFS[advice.proof]
 
 
 def by_weight(findings: Iterable[Finding]) -> list[Finding]:
@@ -124,6 +116,20 @@ def loop_of(finding: Finding) -> tuple[int, int] | None:
     if isinstance(calls, int) and isinstance(scope_calls, int) and 0 < calls <= scope_calls:
         return calls, scope_calls
     return None
+
+
+def _proof_of_finding(finding: Finding, advice: IndexAdvice | None) -> str:
+    seen = finding.evidence.as_dict()
+    proof = seen.get("proof")
+    # An index's evidence names the way it was proven; other evidence holds a sentence.
+    way = PROOFS.get(proof) if isinstance(proof, str) else None
+    if isinstance(proof, str) and way is None:
+        return proof
+    if advice is not None:
+        return proof_of_advice(advice)
+    if way is not None:
+        return f"{way}: {seen['proof_text']}" if seen.get("proof_text") else way
+    return _what_was_counted(finding)
 
 
 def _what_was_counted(finding: Finding) -> str:

@@ -27,6 +27,8 @@ _MOST_SEGMENTS = 12
 
 #: What can be typed as it stands in a fix: a loader option, or a statement up to the end.
 _TYPED = re.compile(r"\.options\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\)|\b(?:CREATE (?:UNIQUE )?|DROP |RE)INDEX\b[^;]*")
+#: How a proof's text begins where the database has costs.
+_COSTS = re.compile(r"^cost [\d.,]+ -> [\d.,]+: ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,7 @@ class AdviceView:
         proof: How it was shown, in a few words.
         gain: How many times cheaper, None where the database has no cost.
         after_ratio: Cost with the index as part of the cost without, None likewise.
-        steps: The plan's step before and after, where the proof's text holds both.
+        steps: The plan's step before and after; None where nothing was planned again, or the plan is not there.
         queries: Of the statements that it helps, those that are shown.
     """
 
@@ -173,7 +175,9 @@ def build_page(snapshot: Snapshot) -> Page:
         found_ratio=sum(query.share_ratio for query in queries if query.findings),
         segments=_segments(queries),
         findings=[_finding_view(number, finding, snapshot, queries) for number, finding in enumerate(found, start=1)],
-        advice=[_advice_view(number, advice, queries) for number, advice in enumerate(snapshot.advice, start=1)],
+        advice=[
+            _advice_view(number, advice, snapshot, queries) for number, advice in enumerate(snapshot.advice, start=1)
+        ],
         queries=queries,
         ticks=charts.draw_ticks(axis),
         scopes=[_scope_view(scope, found) for scope in sorted(snapshot.scopes, key=lambda scope: -scope.database_s)],
@@ -270,19 +274,31 @@ def _split_fix(fix: str) -> tuple[str, str, str]:
     return (fix[: match.start()], match[0], fix[match.end() :]) if match else (fix, "", "")
 
 
-def _advice_view(number: int, advice: IndexAdvice, queries: Sequence[QueryView]) -> AdviceView:
+def _advice_view(number: int, advice: IndexAdvice, snapshot: Snapshot, queries: Sequence[QueryView]) -> AdviceView:
     before, after = advice.cost_before, advice.cost_after
     measured = before is not None and after is not None and before > 0 and after > 0
-    steps = advice.proof_text.split(" -> ")
     return AdviceView(
         number=number,
         advice=advice,
         proof=facts.PROOFS[advice.proof],
         gain=wording.count(before / after) if measured and before and after else None,
         after_ratio=min(after / before, 1.0) if measured and before and after else None,
-        steps=(steps[0], steps[1]) if len(steps) == 2 else None,  # noqa: PLR2004  before and after
+        steps=_steps(advice, snapshot),
         queries=[query for query in queries if number in query.advice],
     )
+
+
+def _steps(advice: IndexAdvice, snapshot: Snapshot) -> tuple[str, str] | None:
+    # The costs stand in columns of their own.
+    after = _COSTS.sub("", advice.proof_text)
+    if advice.proof == "estimated" or not after:
+        return None
+    for plan in snapshot.plans:
+        if plan.database == advice.database and plan.fingerprint in advice.fingerprints:
+            before = plan_tree.describe_access(plan.root, advice.index.table, but_not=advice.index.name)
+            if before is not None:
+                return before, after
+    return None
 
 
 def _scope_view(stats: ScopeStats, found: Sequence[Finding]) -> ScopeView:

@@ -67,6 +67,25 @@ def find_costly(root: PlanNode) -> PlanNode | None:
     return next((node for node in nodes if node.table and not node.index and "SCAN" in node.kind.upper()), None)
 
 
+def describe_access(root: PlanNode, table: str, *, but_not: str | None) -> str | None:
+    """Return in a few words how a plan reads *table*, such as `Seq Scan on orders`.
+
+    Args:
+        root: Top of the plan.
+        table: Name as in the plan.
+        but_not: An index; a step that uses it is not meant.
+
+    Returns:
+        The first such step, None if there is none.
+    """
+    for node in _walk(root):
+        if node.table == table and (node.index is None or node.index != but_not):
+            if node.detail.startswith(node.kind):
+                return node.detail
+            return f"{node.kind} on {table}" + (f" using {node.index}" if node.index else "")
+    return None
+
+
 def _walk(node: PlanNode) -> Iterator[PlanNode]:
     yield node
     for child in node.children:

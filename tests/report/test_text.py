@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 from sample_snapshot import ORDERS_PAGE, LoopEvidence, NoEvidence, build_snapshot
 
-from querywatch.records import Snapshot
+from querywatch.records import SavedEvidence, Snapshot
 from querywatch.report.text import render_advice, render_finding, render_text
 
 SAMPLE = build_snapshot()
@@ -39,23 +39,33 @@ def test_slow_query():
     )
 
 
+MISSING_INDEX = (
+    "missing-index   orders(status, created_at DESC)\n"
+    "                why   An index on orders(status, created_at DESC) helps SELECT orders: Seq Scan on orders, "
+    "40,000 rows estimated, 20 returned.\n"
+    "                fix   Run: CREATE INDEX CONCURRENTLY orders_status_created_at_idx "
+    "ON orders (status, created_at DESC)\n"
+    "                proof re-planned with a hypothetical index: "
+    "cost 1042 -> 8.4: Index Scan using orders_status_created_at_idx"
+)
+
+
 def test_missing_index_shows_what_its_advice_measured():
-    assert render_finding(INDEX, advice=SAMPLE.advice[0], width=None) == (
-        "missing-index   orders(status, created_at DESC)\n"
-        "                why   Seq Scan on orders reads 40,000 rows to return 20; 61% of all database time.\n"
-        "                fix   CREATE INDEX orders_status_created_at_idx ON orders (status, created_at DESC)\n"
-        "                proof re-planned with a hypothetical index: cost 1,042 -> 8.44, "
-        "Seq Scan on orders -> Index Scan using orders_status_created_at_idx on orders"
-    )
+    assert render_finding(INDEX, advice=SAMPLE.advice[0], width=None) == MISSING_INDEX
+
+
+def test_missing_index_knows_its_proof_by_itself():
+    advice = SAMPLE.advice[0]
+    evidence = SavedEvidence({"proof": advice.proof, "proof_text": advice.proof_text})
+    assert render_finding(replace(INDEX, evidence=evidence), width=None) == MISSING_INDEX
 
 
 def test_an_advice_without_costs():
     assert render_advice(SAMPLE.advice[1], width=None) == (
         "missing-index   sessions(token)\n"
-        "                why   Every lookup of a session scans the table.\n"
+        "                why   SCAN on sessions, 52,000 rows estimated\n"
         "                fix   CREATE INDEX sessions_token_idx ON sessions (token)\n"
-        "                proof re-planned on a copy: "
-        "SCAN sessions -> SEARCH sessions USING INDEX sessions_token_idx (token=?)"
+        "                proof re-planned on a copy: SEARCH sessions USING INDEX sessions_token_idx (token=?)"
     )
 
 
