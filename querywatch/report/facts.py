@@ -66,7 +66,7 @@ def facts_of_finding(finding: Finding, advice: IndexAdvice | None = None) -> Fac
         if loop
         else None,
         why=wording.one_line(finding.message),
-        at=f"{wording.one_line(str(site))}  in {wording.one_line(site.function)}" if site else None,
+        at=f"{wording.one_line(str(site))}  in {wording.function_name(site.function)}" if site else None,
         fix=wording.one_line(finding.fix),
         proof=wording.one_line(_proof_of_finding(finding, advice)),
     )
@@ -135,6 +135,6 @@ def _proof_of_finding(finding: Finding, advice: IndexAdvice | None) -> str:
 def _what_was_counted(finding: Finding) -> str:
     scopes = finding.evidence.as_dict().get("scopes")
     times = wording.counted(finding.count, "time")
-    places = f" in {wording.counted(scopes, 'scope')}" if isinstance(scopes, int) and finding.scope else ""
+    places = f" in {wording.counted(scopes, 'scope')}" if isinstance(scopes, int) and scopes > 1 else ""
     spent = "" if finding.total_s is None else f", {wording.duration(finding.total_s)} in all"
     return f"counted {times}{places}{spent}, last at {wording.moment(finding.last_seen_at, '%H:%M:%S')} UTC"

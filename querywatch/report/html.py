@@ -68,6 +68,7 @@ def _environment() -> Environment:
         wording.count,
         wording.counted,
         wording.duration,
+        wording.function_name,
         wording.moment,
         wording.percent,
         wording.share,

@@ -47,6 +47,12 @@ def one_line(text: str) -> str:
     return visible(" ".join(text.split()))
 
 
+def function_name(qualified: str) -> str:
+    """Return the name a reader looks for: of `add_routes.<locals>.list_users.<locals>.<listcomp>`, `list_users`."""
+    named = [name for name in qualified.split(".<locals>.") if not name.startswith("<")]
+    return one_line(named[-1] if named else qualified)
+
+
 def count(number: float) -> str:
     """Return a count: `40,000`; 0.7 stays `0.7`, for means of counts. A dash for what is no number."""
     if not math.isfinite(number):

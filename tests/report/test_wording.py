@@ -89,3 +89,17 @@ def test_a_time_that_no_calendar_holds_is_a_dash():
 )
 def test_what_acts_on_the_screen_is_written_out(text, shown):
     assert wording.visible(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("qualified", "name"),
+    [
+        ("list_users", "list_users"),
+        ("Checkout.pay", "Checkout.pay"),
+        ("add_routes.<locals>.list_users.<locals>.<listcomp>", "list_users"),
+        ("make.<locals>.<lambda>", "make"),
+        ("<module>", "<module>"),
+    ],
+)
+def test_a_function_has_the_name_a_reader_looks_for(qualified, name):
+    assert wording.function_name(qualified) == name
