@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
 import pytest
 
 LIMIT_MS = 60
-ROUNDS = 5
+ROUNDS = 8
 
 NEVER_IMPORTED = (
     "alembic",
@@ -28,25 +29,24 @@ NEVER_IMPORTED = (
 )
 
 
-def run(code):
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-
-
-def measure_ms(modules):
-    """CPU time, not wall-clock time: other tests run beside this one."""
-    imports = ", ".join(modules)
-    return (
-        float(run(f"import time; began = time.process_time(); import {imports}; print(time.process_time() - began)"))
-        * 1000
+def run(code, **environment):
+    known = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**known, **environment}, capture_output=True, text=True, check=True
     )
+    return done.stdout
 
 
-def test_costs_at_most_60_ms_more_than_sqlalchemy_orm():
-    without, with_querywatch = [], []
-    for _ in range(ROUNDS):
-        without.append(measure_ms(["sqlalchemy.orm"]))
-        with_querywatch.append(measure_ms(["sqlalchemy.orm", "querywatch"]))
-    assert min(with_querywatch) - min(without) <= LIMIT_MS
+def test_costs_at_most_60_ms_more_than_sqlalchemy_orm(tmp_path):
+    code = """
+import time, sqlalchemy.orm
+began = time.process_time()
+import querywatch
+print(time.process_time() - began)
+"""
+    # The first round fills the byte-code cache, as pip does when it installs. CPU time, because other tests run beside.
+    rounds = [float(run(code, PYTHONPYCACHEPREFIX=str(tmp_path))) * 1000 for _ in range(ROUNDS)]
+    assert min(rounds) <= LIMIT_MS
 
 
 @pytest.fixture(scope="module")
