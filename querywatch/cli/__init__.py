@@ -33,17 +33,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
+    given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         program = _make_program()
         # Not standalone: typer would print a panel of several lines where one clear line is enough.
-        code = program(args=None if arguments is None else list(arguments), standalone_mode=False)
+        code = program(args=given or ["--help"], prog_name="querywatch", standalone_mode=False)
     except QuerywatchError as error:
         return _complain(str(error))
     except Exception as error:
         # typer brings the exceptions of its command line along under a name that differs between its versions.
         if not hasattr(error, "format_message"):
             raise
-        return _complain(f"{error.format_message()} See: {_find_command(error)} --help")
+        return _complain(f"{error.format_message().rstrip('.')}. See: {_find_command(error)} --help")
     return code if isinstance(code, int) else 0
 
 
@@ -61,7 +62,6 @@ def _make_program() -> typer.Typer:
 
     program = typer.Typer(
         help="The database monitor that lives inside your SQLAlchemy application.",
-        no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
         rich_markup_mode="markdown",

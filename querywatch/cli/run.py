@@ -66,7 +66,7 @@ def run(
     with querywatch.watch(found.name, kind="script"):
         code = run_program(found, arguments or [])
     # A forked child that ends by returning comes here too; the summary is its parent's.
-    if os.getpid() == process:
+    if os.getpid() == process and monitor.config.enabled:
         monitor.flush(_FLUSH_LIMIT_S)
         _write(monitor.snapshot(), found.name, format_, out)
         monitor.close()

@@ -72,21 +72,27 @@ def _parse(given: str) -> URL:
 def _open_file(url: URL) -> Iterator[URL]:
     file = Path(str(url.database))
     was_there = file.exists()
+    try:
+        _refuse_foreign_tables(url)
+        try:
+            _create_tables(url)
+            yield url
+        finally:
+            with _administer(url) as connection, connection.begin():
+                Model.metadata.drop_all(connection)
+    finally:
+        if not was_there:
+            file.unlink(missing_ok=True)
+
+
+def _refuse_foreign_tables(url: URL) -> None:
     with _administer(url) as connection:
         taken = sorted(set(inspect(connection).get_table_names()) & set(Model.metadata.tables))
-        if taken:
-            raise ConfigError(
-                f"the database {url.database!r} has a table {taken[0]!r} already, and the demo touches no table "
-                "that it did not make. Give another database with --database-url, or leave it out."
-            )
-    try:
-        _create_tables(url)
-        yield url
-    finally:
-        with _administer(url) as connection, connection.begin():
-            Model.metadata.drop_all(connection)
-        if not was_there:
-            file.unlink()
+    if taken:
+        raise ConfigError(
+            f"the database {url.database!r} has a table {taken[0]!r} already, and the demo touches no table "
+            "that it did not make. Give another database with --database-url, or leave it out."
+        )
 
 
 @contextmanager
@@ -103,6 +109,7 @@ def _open_schema(url: URL) -> Iterator[URL]:
                 connection.execute(text(f"CREATE SCHEMA {SCHEMA}"))
                 connection.execute(text(f"COMMENT ON SCHEMA {SCHEMA} IS '{_MARK}'"))
             _create_tables(own)
+            _analyze(own)
             yield own
         finally:
             with connection.begin():
@@ -120,6 +127,13 @@ def _refuse_foreign_schema(connection: Connection, url: URL) -> None:
             f"the database {url.database!r} has a schema {SCHEMA!r} that the demo did not make. "
             "Rename it, or give another database with --database-url."
         )
+
+
+def _analyze(url: URL) -> None:
+    """Tell the planner what is in the tables, as autovacuum does within a minute."""
+    with _administer(url) as connection, connection.begin():
+        for table in Model.metadata.tables:
+            connection.execute(text(f"ANALYZE {table}"))
 
 
 def _create_tables(url: URL) -> None:

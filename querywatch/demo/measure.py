@@ -15,7 +15,7 @@ from querywatch.report import wording
 if TYPE_CHECKING:
     from querywatch.monitor import Monitor
 
-_REQUESTS = 15
+_REQUESTS = 11
 _FLUSH_LIMIT_S = 5.0
 
 

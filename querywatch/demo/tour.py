@@ -211,6 +211,8 @@ class _Tour:
         page, saved = (self._options.out / f"{_REPORT}{suffix}" for suffix in (".html", ".json"))
         save_report(page, render_html(snapshot))
         save_report(saved, dump_snapshot(snapshot))
+        for note in snapshot.notes:
+            self._say(f"note    {wording.one_line(note)}")
         self._say(f"report  {page}    saved as {saved}")
 
     def _say(self, line: str = "") -> None:
