@@ -193,7 +193,7 @@ _CAST = (
 # What SQLAlchemy writes for an empty IN list, up to the closing parenthesis.
 _NO_VALUE = r"(?:1|_in_[0-9]++|CAST\(NULL AS [^()]*+(?:\([^()]*+\)[^()]*+)?+\))"
 _EMPTY_LIST = (
-    r"(?:(?:NULL|\(NULL(?:, NULL)*+\))\) (?:AND \(1 != 1\)|OR \(1 = 1\))"
+    r"(?:(?:NULL|\(NULL(?:, NULL)*+\))\) (?:AND \(1 != 1\)|OR \(1 = 1\))"  # noqa: S608 (it reads SQL)
     rf"|SELECT {_NO_VALUE}(?:, {_NO_VALUE})*+"
     r"(?: FROM (?:DUAL|\(SELECT [^()]*+\)(?: as _empty_set)?+))?+ WHERE 1!=1\))"
 )
