@@ -25,6 +25,7 @@ from querywatch.demo.server import bind_port, serve
 from querywatch.demo.shop import Shop, open_shop
 from querywatch.demo.traffic import Browser, Traffic
 from querywatch.errors import ConfigError
+from querywatch.findings import key_of
 from querywatch.records import SavedEvidence
 from querywatch.report import facts, wording
 from querywatch.report.html import render_html
@@ -107,6 +108,8 @@ class _Tour:
         self._address = address
         self._found: queue.SimpleQueue[Finding] = queue.SimpleQueue()
         self._monitor.on_finding(self._found.put)
+        #: Slow queries that have been found, and whose plan has not been looked at yet.
+        self._unexplained: list[Finding] = []
         #: The customers, while there are any.
         self._traffic: Traffic | None = None
         # A file or a pipe has no width; rich would say 80.
@@ -119,6 +122,7 @@ class _Tour:
         self._let_customers_in()
         self._monitor.flush(_FLUSH_LIMIT_S)
         self._show_findings()
+        self._show_explained(last=True)
         snapshot = self._monitor.snapshot()
         self._compare(snapshot)
         self._save(snapshot)
@@ -148,6 +152,7 @@ class _Tour:
                 done_s = self._options.duration_s - left_s
                 bar.update(task, completed=done_s, requests=f"{traffic.requests:,}")
                 self._show_findings(wait_s=min(left_s, 0.1))
+                self._show_explained()
             bar.update(task, completed=self._options.duration_s, requests=f"{traffic.requests:,}")
         failed = f", {traffic.failures:,} failed" if traffic.failures else ""
         if failed or not self._console.is_terminal:
@@ -158,10 +163,25 @@ class _Tour:
         try:
             finding = self._found.get(timeout=wait_s) if wait_s else self._found.get_nowait()
             while True:
-                self._show(finding)
+                if finding.code == "slow-query":
+                    self._unexplained.append(finding)
+                else:
+                    self._show(finding)
                 finding = self._found.get_nowait()
         except queue.Empty:
             return
+
+    def _show_explained(self, *, last: bool = False) -> None:
+        """Print each slow query whose fix is known by now: its plan is taken after it was found. All, at the *last*."""
+        if not self._unexplained:
+            return
+        known = {key_of(finding): finding for finding in self._monitor.findings()}
+        waiting, self._unexplained = self._unexplained, []
+        for finding in (known.get(key_of(found), found) for found in waiting):
+            if last or finding.fix_kind != "none":
+                self._show(finding)
+            else:
+                self._unexplained.append(finding)
 
     def _show(self, finding: Finding) -> None:
         page = next((page for page in PAGES if page.fixed and page.scope == finding.scope), None)

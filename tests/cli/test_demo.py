@@ -85,11 +85,10 @@ def test_on_postgresql(tmp_path, postgres_database):
         assert connection.execute("SELECT * FROM orders").fetchall() == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
-def test_stopped_it_cleans_up(tmp_path, number):
+def test_stopped_it_cleans_up(tmp_path):
     with start(tmp_path, "--duration", "600") as process:
         first = process.stdout.readline()
-        process.send_signal(number)
+        process.send_signal(signal.SIGINT)
         output, error = process.communicate(timeout=30)
     assert (process.returncode, error) == (0, "")
     assert output.splitlines()[-1] == "stopped; the shop is closed and its tables are gone"
@@ -99,12 +98,12 @@ def test_stopped_it_cleans_up(tmp_path, number):
         probe.connect(("127.0.0.1", port))
 
 
-def test_stopped_while_the_shop_is_filled_it_cleans_up(tmp_path):
+def test_killed_politely_while_the_shop_is_filled_it_cleans_up(tmp_path):
     database = tmp_path / "own.db"
     with start(tmp_path, "--database-url", f"sqlite:///{database}") as process:
         while process.poll() is None and not database.exists():
             pass
-        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)
         _, error = process.communicate(timeout=30)
     assert (process.returncode, error) == (0, "")
     assert not database.exists()
@@ -130,6 +129,20 @@ def test_a_port_in_use_is_one_line(tmp_path, option, message):
     assert line.startswith("querywatch: ")
     assert message.format(port=port) in line
     assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_a_missing_package_is_one_line():
+    code = "import sys; sys.modules['uvicorn'] = None; from querywatch.cli import main; sys.exit(main(['demo']))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    expected = 'querywatch: The demo needs a package that is not installed. Run: pip install "querywatch[demo]"\n'
+    assert (done.stdout, done.stderr, done.returncode) == ("", expected, 2)
+
+
+def test_json_is_the_snapshot_alone(tmp_path):
+    output, error, code = run(tmp_path, "--duration", "0.5", "--format", "json")
+    assert code == 0
+    assert load_snapshot(output).databases
+    assert error.splitlines()[0].startswith("shop on SQLite, ")
 
 
 def test_a_folder_that_is_not_there_is_one_line(tmp_path):
