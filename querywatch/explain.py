@@ -211,13 +211,13 @@ def may_explain(statement: str, dialect: str, parameters: Any = ()) -> bool:
         bare = _QUOTED.sub("?", statement.rstrip("; \t\r\n"))
         if ";" in bare or _HIDES_TEXT.search(statement):
             return False
-    shape = take_shape(statement, dialect).lstrip("( ")
+    shape = _QUOTED.sub("?", take_shape(statement, dialect)).lstrip("( ")
     begins = _BEGINS.match(shape)
     if begins is None or ";" in shape:
         return False
     if begins[1].upper() in {"UPDATE", "DELETE"}:
         return True
-    return _WRITES.search(_QUOTED.sub("?", _LOCKS.sub("", shape))) is None
+    return _WRITES.search(_LOCKS.sub("", shape)) is None
 
 
 def hash_shape(root: PlanNode) -> str:

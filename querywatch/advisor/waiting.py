@@ -6,7 +6,7 @@ Out: yes or no.
 Nobody can ask afterwards what a call waited for, so two signs are taken from the times:
 1. A typical call is fast and a few slow ones make up most of the time. A scan takes about as long on every call; one
    that is fast mostly was not what made those few slow.
-2. A typical call took longer than the plan can explain (`DialectModule.longest_run_s`, generous: about five times
+2. A typical call took longer than the plan can explain (`DialectModule.longest_run_s`, generous: three times
    what was measured, so that a slow disk or a busy server does not look like a lock).
 """
 

@@ -33,9 +33,9 @@ _LOCK_TIMEOUT_MS = 100
 _LIMIT_STATES = frozenset({"57014", "55P03"})
 _DRIVERS_WITH_ROWCOUNT = frozenset({"psycopg", "psycopg2", "asyncpg"})
 
-# A unit of cost took 4 to 6 us where it was measured (a sequential scan of a million rows, warm); five times that
+# A unit of cost took 3 to 5 us where it was measured (a sequential scan of a million rows, warm); three times that
 # leaves room for a slow disk. A row sent to the client and read by the driver is not in the cost.
-_LONGEST_COST_UNIT_S = 25e-6
+_LONGEST_COST_UNIT_S = 15e-6
 _LONGEST_ROW_S = 5e-6
 _LONGEST_ROUND_TRIP_S = 0.1
 

@@ -56,7 +56,7 @@ def _parse_step(text: str, aliases: Mapping[str, str], children: tuple[PlanNode,
     match = _ACCESS.fullmatch(text)
     if match is None or _NOT_A_TABLE.fullmatch(match["name"]):
         # `LIST SUBQUERY 1`: the number only counts, and must not make two equal plans differ.
-        return PlanNode(re.sub(r" \d+$", "", detail), detail=detail, children=children)
+        return PlanNode(re.sub(r" (?:\d+|\?)$", "", detail), detail=detail, children=children)
     name = match["alias"] or match["name"]
     table = match["name"] if match["alias"] else aliases.get(name.lower(), name)
     kind = AUTOMATIC if match["automatic"] else match["kind"]
