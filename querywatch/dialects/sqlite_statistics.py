@@ -26,7 +26,7 @@ _PIECES = 10
 #: would all show the same values of a column that repeats every 50,000 rows.
 _PLACES = sorted(number * 0.6180339887 % 1 for number in range(_PIECES))
 #: Smallest room a row takes, for row ids that are far apart.
-_LEAST_ROW_BYTES = 16
+_LEAST_ROW_BYTES = 8
 
 
 class Ask(Protocol):

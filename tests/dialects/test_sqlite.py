@@ -222,3 +222,10 @@ def test_the_driver_works_while_fetching_except_behind_aiosqlite(path):
     assert sqlite.fetches_lazily(sa.create_engine(f"sqlite:///{path}").dialect)
     assert not sqlite.fetches_lazily(create_async_engine(f"sqlite+aiosqlite:///{path}").dialect)
     assert not sqlite.knows_select_rowcount(sa.create_engine(f"sqlite:///{path}").dialect)
+
+
+def test_counts_the_rows_of_a_narrow_table_in_full(engine):
+    with engine.begin() as connection:
+        connection.execute(sa.text("CREATE TABLE flags (flag INT)"))
+        connection.execute(sa.text(f"INSERT INTO flags {ROWS.format(50_000)} SELECT 1 FROM n"))
+    assert ask(engine, lambda c: sqlite.count_rows(c, "flags")) == 50_000
