@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 #: Characters that are scanned. A longer statement is cut there, which keeps one of 5 MB below 10 ms.
 SCAN_LIMIT = 32_768
 
+#: Characters of a list of values that are read beyond that: ten thousand placeholders.
+LIST_LIMIT = 262_144
+
 #: Ends the shape of a statement that was cut.
 CUT_MARK = " …"
 
@@ -28,7 +31,7 @@ _MYSQL = frozenset({"mysql", "mariadb"})
 _POSTGRES = frozenset({"postgresql", "cockroachdb", "redshift"})
 _KNOWN = _MYSQL | _POSTGRES | {"sqlite", "mssql", "oracle"}
 
-_REPLACEMENTS = {"literal": "?", "rows": "(?)", "blank": " ", "more_blank": "", "percent": "%"}
+_REPLACEMENTS = {"literal": "?", "rows": "(?)", "blank": " ", "more_blank": "", "percent": "%", "percent_before": "% "}
 
 _UNPRINTABLE = re.compile("[\ud800-\udfff\0]")
 _COMMENT_EDGE = re.compile(r"/\*|\*/")
@@ -46,10 +49,15 @@ def take_shape(sql: str, dialect: str = "") -> str:
     Returns:
         One line. A text longer than `SCAN_LIMIT` is cut there and ends with `CUT_MARK`.
     """
-    cut = len(sql) > SCAN_LIMIT or sql.endswith(CUT_MARK)
-    if cut:
-        sql = _cut(sql)
     scanner = _scanner(dialect if dialect in _KNOWN else "")
+    cut = sql.endswith(CUT_MARK)
+    if cut:
+        sql = sql.removesuffix(CUT_MARK)
+    if len(sql) > SCAN_LIMIT:
+        sql = _shorten_list(sql, scanner)
+    if len(sql) > SCAN_LIMIT:
+        sql = sql[: _token_edge(sql, SCAN_LIMIT)]
+        cut = True
     if "/*" in sql:
         sql = _drop_nested_comments(sql, scanner)
     shape = scanner.sub(_replace, sql)
@@ -62,13 +70,27 @@ def take_shape(sql: str, dialect: str = "") -> str:
     return shape + CUT_MARK if cut else shape
 
 
-def _cut(sql: str) -> str:
-    head = sql.removesuffix(CUT_MARK)
-    if len(head) <= SCAN_LIMIT:
-        return head
-    # Between two tokens where there is one nearby, so that a half-read name does not make a shape of its own.
-    end = max(head.rfind(" ", SCAN_LIMIT - 256, SCAN_LIMIT), head.rfind(",", SCAN_LIMIT - 256, SCAN_LIMIT))
-    return head[: end if end > 0 else SCAN_LIMIT]
+def _token_edge(sql: str, limit: int) -> int:
+    # Half a name would make a shape of its own. Half a literal is safe anywhere: it is read as an unterminated one.
+    edge = max(sql.rfind(" ", limit - 256, limit), sql.rfind(",", limit - 256, limit))
+    return edge if edge > 0 else limit
+
+
+def _shorten_list(sql: str, scanner: re.Pattern[str]) -> str:
+    # Long statements are long for a list of values. Where the cut would fall into one, the list is read to its end,
+    # so that ten values and ten thousand are one statement.
+    edge = _token_edge(sql, SCAN_LIMIT)
+    last = None
+    for last in scanner.finditer(sql, 0, edge):
+        if last.lastgroup == "nested":
+            return sql
+    if last is None or last.lastgroup != "rows" or last.end() < edge:
+        return sql
+    far_edge = _token_edge(sql, LIST_LIMIT)
+    whole = scanner.match(sql, last.start(), far_edge)
+    if whole is None or whole.end() == far_edge < len(sql):
+        return sql
+    return f"{sql[: last.start()]}(?){sql[whole.end() :]}"
 
 
 def _replace(match: re.Match[str]) -> str:
@@ -114,12 +136,14 @@ class _Token(NamedTuple):
     not_after: str = ""
 
     def whole(self) -> str:
-        guard = f"(?<![{self.not_after}])" if self.not_after else ""
-        return f"{guard}[{self.first}]{self.rest}"
+        return f"[{self.first}]{self._guard()}{self.rest}"
 
     def continued(self) -> str:
-        guard = f"(?<![{self.not_after}].)" if self.not_after else ""
-        return f"(?<=[{self.first}]){guard}{self.rest}"
+        return f"(?<=[{self.first}]){self._guard()}{self.rest}"
+
+    def _guard(self) -> str:
+        # Behind the first character: alternatives that begin with a character are told apart fastest.
+        return f"(?<![{self.not_after}].)" if self.not_after else ""
 
 
 _WORD = r"\w$"
@@ -137,9 +161,15 @@ def _strings(dialect: str) -> Iterator[_Token]:
     yield _Token("bBnNxX", _PLAIN, _WORD)
     yield _Token("eE", _ESCAPED, _WORD)
     yield _Token("uU", f"&{_PLAIN}", _WORD)
+
+
+def _strings_with_tags(dialect: str) -> Iterator[_Token]:
+    # Their ends depend on their beginnings. Each needs a group of its own, so they are no members of lists.
+    if dialect in _POSTGRES or not dialect:
+        yield _Token("$", r"(?P<tag>|[^\W\d]\w*+)\$.*?(?:\$(?P=tag)\$|\Z)", _WORD)
     if dialect in {"oracle", ""}:
         pairs = r"\[.*?(?:\]'|\Z)|\(.*?(?:\)'|\Z)|\{.*?(?:\}'|\Z)|<.*?(?:>'|\Z)"
-        yield _Token("qQ", f"'(?:{pairs})", _WORD)
+        yield _Token("nNqQ", rf"(?:(?<=[nN])[qQ])?+(?<=[qQ])'(?:{pairs}|(?P<end>\S).*?(?:(?P=end)'|\Z))", _WORD)
 
 
 def _numbers(dialect: str) -> Iterator[_Token]:
@@ -213,15 +243,11 @@ def _any(patterns: Iterable[str]) -> str:
 
 @cache
 def _scanner(dialect: str) -> re.Pattern[str]:
-    literals = [*_strings(dialect), *_numbers(dialect), *_placeholders(dialect)]
+    literals = [*_placeholders(dialect), *_numbers(dialect), *_strings(dialect)]
     names = list(_names(dialect))
     comments = list(_comments(dialect))
-    # In a list they would need a group of their own each time, and nobody sends lists of them.
-    top_literals = list(literals)
-    if dialect in _POSTGRES or not dialect:
-        dollar_quoted = _Token("$", r"(?P<tag>|[^\W\d]\w*+)\$.*?(?:\$(?P=tag)\$|\Z)", _WORD)
-        top_literals.insert(0, dollar_quoted)
-    unclosed = [_Token(token.first, ".*") for token in names if token.first in {'"', "`"}]
+    top_literals = [*_strings_with_tags(dialect), *literals]
+    unclosed = [_Token(token.first, ".*") for token in names]
     blank = rf"(?:\s|{_any(token.whole() for token in comments)})*+"
     begin_blank = rf"(?:(?<=[\t\n\r\f\v])|{_any(token.continued() for token in comments)})"
 
@@ -229,13 +255,15 @@ def _scanner(dialect: str) -> re.Pattern[str]:
     return re.compile(
         # One class first: a pattern that begins with alternatives is tried at every character, ten times as slow.
         rf"[{firsts}(%\t\n\r\f\v]"
-        r"(?:(?<![A-Za-z.])|(?=['&0-9]))"
+        r"(?:(?<![A-Za-z.])|(?=['&0-9]|[qQ]'))"
         rf"(?:(?P<name>{_any(token.continued() for token in names)})"
         rf"|(?P<rows>(?<=\(){_EMPTY_LIST}|{_rows(literals)})"
         rf"|(?P<literal>(?:{_any(token.continued() for token in [*top_literals, *unclosed])}){_CAST})"
         rf"|(?P<more_blank>(?<=[ ].){begin_blank}{blank})"
         rf"|(?P<blank>{begin_blank}{blank})"
         r"|(?P<nested>(?<=/)\*)"
-        r"|(?P<percent>(?<=%)%))",
+        # What follows must not turn the operator into a placeholder: a %%s is a modulo column s.
+        r"|(?P<percent>(?<=%)%(?![sbt(%]))"
+        r"|(?P<percent_before>(?<=%)%))",
         re.DOTALL,
     )

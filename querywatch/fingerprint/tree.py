@@ -68,19 +68,19 @@ class _NotUnderstoodError(Exception):
 
 
 def _read_statement(tree: exp.Expr, language: str) -> Reading:
-    # sqlglot reads `UNLISTEN x` as a column with an alias; a command is text that it only keeps.
-    if isinstance(tree, exp.Alias | exp.Condition) or tree.find(exp.Command):
-        raise _NotUnderstoodError
     for select in _outer_selects(tree):
         _drop_aliases(select)
     nodes = list(tree.walk(bfs=False))
+    # sqlglot reads `UNLISTEN x` as a column with an alias; a command is text that it only keeps.
+    if isinstance(tree, exp.Alias | exp.Condition) or any(isinstance(node, exp.Command) for node in nodes):
+        raise _NotUnderstoodError
     tables = _tables(nodes)
     # Children first: a list of casts of literals is then a list of `?`.
     for node in reversed(nodes):
         rule = _RULES.get(type(node))
         if rule is not None:
             rule(node)
-    sql = tree.sql(dialect=language, comments=False, unsupported_level=ErrorLevel.IGNORE)
+    sql = tree.sql(dialect=language, copy=False, comments=False, unsupported_level=ErrorLevel.IGNORE)
     operation = _operation(tree, sql)
     kind = tree.args.get("kind") if isinstance(tree, exp.Create | exp.Drop | exp.Alter) else None
     return Reading(sql, operation, f"{operation} {kind}" if kind else operation, tables)
