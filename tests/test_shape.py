@@ -219,16 +219,14 @@ def test_no_number_survives(number, dialect):
         assert not any(digit in take_shape(text, dialect) for digit in "0123456789")
 
 
-SQL_LIKE = st.lists(
-    st.one_of(
-        st.sampled_from(
-            """' '' " \\ ` $$ $a$ [ ] -- /* */ # ( ) , ? %s %% %(a)s :a :: $1 @p1 E' q'[ N' U&' 1 0x1 .5 1e a IN VALUES NULL""".split()
-            + [" ", "\n", "\0", "(SELECT 1 WHERE 1!=1)", "(NULL) AND (1 != 1)", "\ud800", CUT_MARK]
-        ),
-        st.characters(),
-    ),
-    max_size=30,
-).map("".join)
+#: Pieces that mean something to some lexer, apart by blanks.
+PIECES = (
+    r"""' '' " \ ` $$ $a$ [ ] -- /* */ # ( ) , ? %s %% %(a)s :a :: $1 @p1 E' q'[ N' U&' 1 0x1 .5 1e a IN VALUES NULL"""
+)
+LONGER_PIECES = [" ", "\n", "\0", "(SELECT 1 WHERE 1!=1)", "(NULL) AND (1 != 1)", "\ud800", CUT_MARK]
+SQL_LIKE = st.lists(st.one_of(st.sampled_from([*PIECES.split(), *LONGER_PIECES]), st.characters()), max_size=30).map(
+    "".join
+)
 
 
 @settings(max_examples=500, deadline=None)
@@ -238,12 +236,12 @@ def test_any_text_has_a_shape_that_can_be_encoded(text, dialect):
     take_shape(text, dialect).encode()
 
 
+HOSTILE = """' " ` ( [ { $ : % @ / - # E' q'[ U&' (1, (NULL, /* /** $a$ %( 1:: 1e 1_ 1. IN( VALUES( ?::a( ?::a(1,"""
+LONGER_HOSTILE = ["(  ", "\n ", "-- \n", "/* a */", "(1),", "?::a with ", "(SELECT ", "(SELECT CAST(NULL AS "]
+
+
 @pytest.mark.parametrize("dialect", DIALECTS)
-@pytest.mark.parametrize(
-    "piece",
-    """' " ` ( [ { $ : % @ / - # E' q'[ U&' (1, (NULL, /* /** $a$ %( 1:: 1e 1_ 1. IN( VALUES( ?::a( ?::a(1, (SELECT """.split()
-    + ["(  ", "\n ", "-- \n", "/* a */", "(1),", "?::a with ", "(SELECT CAST(NULL AS "],
-)
+@pytest.mark.parametrize("piece", [*HOSTILE.split(), *LONGER_HOSTILE])
 def test_hostile_text_takes_linear_time(piece, dialect, monkeypatch):
     monkeypatch.setattr(shape, "SCAN_LIMIT", 10**9)
     text = piece * (200_000 // len(piece))
