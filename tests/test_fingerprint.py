@@ -344,13 +344,9 @@ def test_the_id_does_not_depend_on_the_process():
         ).stdout
         for seed in ("0", "4711")
     }
-    here = " ".join(
-        [
-            take_fingerprint("SELECT a FROM t WHERE b IN (?) AND c = ?", "postgresql").id,
-            take_fingerprint("TOP OF x (((", "sqlite").id,
-        ]
-    )
-    assert outputs == {here + "\n"}
+    parsed = take_fingerprint("SELECT a FROM t WHERE b IN (?) AND c = ?", "postgresql")
+    by_tokens = take_fingerprint("TOP OF x (((", "sqlite")
+    assert outputs == {f"{parsed.id} {by_tokens.id}\n"}
 
 
 def test_importing_does_not_load_the_parser():
