@@ -1,8 +1,8 @@
 """The database monitor that lives inside your SQLAlchemy application.
 
-    import querywatch
+import querywatch
 
-    monitor = querywatch.install(engine)
+monitor = querywatch.install(engine)
 """
 
 from querywatch.bootstrap import install, uninstall

@@ -43,9 +43,20 @@ class StatementTotals:
     """All executions of one shape on one database."""
 
     __slots__ = (
-        "call_sites", "calls", "database", "errors", "example", "fingerprint", "histogram", "last_seen_at", "max_s", "rows",
-        "shape", "slow_calls", "total_s",
-    )  # fmt: skip
+        "call_sites",
+        "calls",
+        "database",
+        "errors",
+        "example",
+        "fingerprint",
+        "histogram",
+        "last_seen_at",
+        "max_s",
+        "rows",
+        "shape",
+        "slow_calls",
+        "total_s",
+    )
 
     def __init__(self, database: Database, shape: str) -> None:
         self.database = database

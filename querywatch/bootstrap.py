@@ -11,7 +11,6 @@ from __future__ import annotations
 import atexit
 import gc
 import os
-import sys
 import threading
 import weakref
 from typing import TYPE_CHECKING, Any
@@ -57,9 +56,15 @@ def install(engine: Any = None, *, app: Any = None, **settings: Any) -> Monitor:
     if not config.enabled:
         return Monitor(config, app)
     with _lock:
-        monitor = _find_monitor(sync_engine) or _build_monitor(config, sync_engine)
+        known = _find_monitor(sync_engine)
+        monitor = known or _build_monitor(config, sync_engine)
     if app is not None:
-        monitor.app = wrap_app(app)
+        try:
+            monitor.app = wrap_app(app)
+        except ConfigError:
+            if known is None:
+                monitor.close()
+            raise
     return monitor
 
 
@@ -81,8 +86,8 @@ def uninstall(engine: Any = None) -> None:
                 _stop_watching_new_engines()
             return
         capture = find_capture(_find_sync_engine(engine))
-    if capture is not None and isinstance(capture.monitor, Monitor):
-        capture.monitor.forget_engine(capture)
+    if capture is not None and isinstance(capture.accounting.monitor, Monitor):
+        capture.accounting.monitor.forget_engine(capture)
 
 
 def _find_sync_engine(engine: Any) -> Engine:
@@ -100,7 +105,8 @@ def _find_monitor(engine: Engine | None) -> Monitor | None:
         known = _process_monitor
     else:
         capture = find_capture(engine)
-        known = capture.monitor if capture is not None and isinstance(capture.monitor, Monitor) else None
+        sink = None if capture is None else capture.accounting.monitor
+        known = sink if isinstance(sink, Monitor) else None
     return None if known is None or known.closed else known
 
 

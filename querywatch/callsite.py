@@ -16,7 +16,7 @@ import sys
 import sysconfig
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from querywatch.records import CallSite
 
@@ -43,7 +43,7 @@ def find_caller() -> tuple[CodeType | None, int]:
     owners = _owners
     frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - the documented way that inspect and logging use too
     fallback: FrameType | None = None
-    greenlet = None
+    greenlet: Any = None
     while True:
         while frame is not None:
             file = frame.f_code.co_filename
@@ -74,17 +74,19 @@ def describe_caller(code: CodeType, line: int) -> CallSite:
         code: Code object of the line.
         line: Line number.
     """
-    return CallSite(file=_shorten(code.co_filename), line=line, function=code.co_qualname)
+    # Of `make_app.<locals>.list_users.<locals>.<listcomp>` a reader looks for `list_users`.
+    names = [name for name in code.co_qualname.split(".<locals>.") if not name.startswith("<")]
+    return CallSite(file=_shorten(code.co_filename), line=line, function=names[-1] if names else code.co_qualname)
 
 
-def _find_parent(greenlet: object) -> object | None:
+def _find_parent(greenlet: Any) -> Any:
     """Return the greenlet that started *greenlet* (None: the running one), None at the end or without greenlet."""
     module = sys.modules.get("greenlet")
     if module is None:
         return None
     if greenlet is None:
         greenlet = module.getcurrent()
-    return greenlet.parent  # type: ignore[attr-defined,no-any-return]
+    return greenlet.parent
 
 
 def _find_owner(file: str) -> int:
@@ -110,9 +112,9 @@ def _shorten(file: str) -> str:
 
 
 def _folders(*names: str) -> tuple[str, ...]:
-    paths = sysconfig.get_paths()
-    return tuple({os.path.join(os.path.realpath(paths[name]), "") for name in names if name in paths}  # noqa: PTH118
-                 | {os.path.join(paths[name], "") for name in names if name in paths})  # noqa: PTH118
+    """Return Python's own folders of these names as prefixes, as they are written and with links followed."""
+    folders = [Path(path) for name, path in sysconfig.get_paths().items() if name in names]
+    return tuple({f"{path}{os.sep}" for folder in folders for path in (folder, folder.resolve())})
 
 
 _PACKAGES = _folders("purelib", "platlib")

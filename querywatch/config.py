@@ -68,9 +68,7 @@ class Config:
         """
         for name, hint in _hints().items():
             _check_type(name, getattr(self, name), hint)
-        _check_above_zero(
-            "slow_query_s", self.slow_query_s, "To report no slow queries, set it to float('inf')."
-        )
+        _check_above_zero("slow_query_s", self.slow_query_s, "To report no slow queries, set it to float('inf').")
         _check_above_zero("explain_timeout_s", self.explain_timeout_s, "To ask for no plans, set explain=False.")
         _check_above_zero("interval_s", self.interval_s, "0.5 is a good value.")
         for name, least in _LEAST.items():

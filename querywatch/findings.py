@@ -10,7 +10,7 @@ import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from querywatch.records import Finding
+from querywatch.records import CountsScopes, Finding
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -55,6 +55,20 @@ class FindingLog:
                 self.dropped += 1
             return True
 
+    def put(self, finding: Finding) -> bool:
+        """Keep a finding whose figures are the whole truth so far: where it is known, they replace the known ones.
+
+        Returns:
+            True if it is new.
+        """
+        key = key_of(finding)
+        with self._lock:
+            known = self._findings.get(key)
+            if known is not None:
+                self._findings[key] = replace(finding, first_seen_at=known.first_seen_at)
+                return False
+        return self.add(finding)
+
     def revise(self, change: Callable[[Finding], Finding | None]) -> None:
         """Replace each finding by what *change* returns for it; None leaves it."""
         with self._lock:
@@ -62,6 +76,11 @@ class FindingLog:
                 changed = change(finding)
                 if changed is not None:
                     self._findings[key] = changed
+
+    def remove(self, is_obsolete: Callable[[Finding], bool]) -> None:
+        """Forget the findings that hold no longer."""
+        with self._lock:
+            self._findings = {key: each for key, each in self._findings.items() if not is_obsolete(each)}
 
     def list(self) -> tuple[Finding, ...]:
         """Return all findings, newest last."""
@@ -72,10 +91,13 @@ class FindingLog:
 def _join(known: Finding, again: Finding) -> Finding:
     """Count *again* to *known*; the latest evidence stays, because it is what the next look would show."""
     total_s = None if known.total_s is None or again.total_s is None else known.total_s + again.total_s
+    evidence = again.evidence
+    if isinstance(evidence, CountsScopes) and isinstance(known.evidence, CountsScopes):
+        evidence = evidence.with_scopes(known.evidence.scopes + evidence.scopes)
     return replace(
         known,
         count=known.count + again.count,
         total_s=total_s,
         last_seen_at=max(known.last_seen_at, again.last_seen_at),
-        evidence=again.evidence,
+        evidence=evidence,
     )

@@ -19,29 +19,28 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 
-from querywatch import histogram
-from querywatch.advisor import Advisor, finding_of
-from querywatch.aggregate import Aggregate, StatementTotals
+from querywatch.aggregate import Aggregate
 from querywatch.background import Background
 from querywatch.capture.engine import EngineCapture
 from querywatch.detectors import DETECTORS
-from querywatch.explain import Explainer
 from querywatch.findings import FindingLog, key_of
 from querywatch.fingerprint import take_fingerprint
+from querywatch.planning import Planning
 from querywatch.records import (
+    CountsScopes,
     Finding,
-    Fingerprint,
     IndexAdvice,
     Plan,
     QueryStats,
     Snapshot,
     SpanRecord,
 )
-from querywatch.samples import Example, OpenScope, Samples, open_scopes
-from querywatch.scope import ScopeTotals, build_record, compact, find_asker_site, is_interesting
+from querywatch.samples import OpenScope, Samples, open_scopes
+from querywatch.scope import ScopeTotals, build_record, compact, is_interesting
+from querywatch.spans import describe_burst, describe_occurrences
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from sqlalchemy import Engine
 
@@ -51,9 +50,6 @@ _log = logging.getLogger("querywatch")
 _log.addHandler(logging.NullHandler())
 
 _FINGERPRINTS_LIMIT = 20_000
-_BUSIEST = 20
-_PLAN_INTERVAL_S = 5.0
-_ADVICE_LIMIT = 200
 
 
 class Exporter(Protocol):
@@ -104,11 +100,7 @@ class Monitor:
         self._late: list[OpenScope] = []
         self._scopes = ScopeTotals()
         self._findings = FindingLog(self.config.max_findings)
-        self._plans: dict[tuple[str, str], Plan] = {}
-        self._advice: dict[tuple[str, str], IndexAdvice] = {}
-        self._explainer = Explainer(self.config)
-        self._advisor = Advisor(self.config)
-        self._planned_at = 0.0
+        self._planning = Planning(self.config)
         self._fingerprint = lru_cache(_FINGERPRINTS_LIMIT)(take_fingerprint)
 
     # -- what a user asks
@@ -148,13 +140,11 @@ class Monitor:
 
     def plans(self) -> list[Plan]:
         """Return the latest plan of each statement that has one."""
-        with self._lock:
-            return list(self._plans.values())
+        return self._planning.list_plans()
 
     def advice(self) -> list[IndexAdvice]:
         """Return the indexes that would help, best first."""
-        with self._lock:
-            return sorted(self._advice.values(), key=_gain, reverse=True)
+        return self._planning.list_advice()
 
     def snapshot(self) -> Snapshot:
         """Return everything known at this moment as one frozen record."""
@@ -168,10 +158,12 @@ class Monitor:
             return Snapshot(
                 taken_at=time.time(),
                 started_at=self._started_at,
-                databases=tuple(dict.fromkeys(capture.database for capture in list(self._captures.values()))),
+                databases=tuple(
+                    dict.fromkeys(capture.accounting.database for capture in list(self._captures.values()))
+                ),
                 queries=tuple(queries),
                 findings=self._findings.list(),
-                plans=tuple(self._plans.values()),
+                plans=tuple(self.plans()),
                 advice=tuple(self.advice()),
                 scopes=self._scopes.list(),
                 dropped={reason: count for reason, count in dropped.items() if count},
@@ -220,7 +212,7 @@ class Monitor:
         self.internal_errors[stage] += 1
         if self.internal_errors[stage] == 1:
             _log.warning(
-                "querywatch.internal_error stage=%s error_type=%s (the application is not affected; counted from now on)",
+                "querywatch.internal_error stage=%s error_type=%s (the application is unaffected; repeats only count)",
                 stage,
                 type(error).__name__,
             )
@@ -240,15 +232,15 @@ class Monitor:
     def watch_engine(self, engine: Engine) -> EngineCapture:
         """Begin to count the statements of *engine*."""
         capture = EngineCapture(engine, self, self.config, self.note_error)
-        capture.active = not self._paused
         capture.attach()
-        self._captures[capture.number] = capture
+        capture.active = not self._paused
+        self._captures[capture.accounting.number] = capture
         return capture
 
     def forget_engine(self, capture: EngineCapture) -> None:
         """Leave an engine as it was; what was counted stays. The last one closes the monitor."""
         capture.detach()
-        self._captures.pop(capture.number, None)
+        self._captures.pop(capture.accounting.number, None)
         if not self._captures:
             self.close()
 
@@ -267,7 +259,7 @@ class Monitor:
         for stage, work in (
             ("fold", self._fold_pass),
             ("fingerprint", self._take_fingerprints),
-            ("plan", self._take_plans),
+            ("plan", self._plan_pass),
             ("detect", self._examine_pass),
         ):
             self._guard(stage, work)
@@ -315,7 +307,9 @@ class Monitor:
             self._background.rest()
         if self._background.is_urgent:
             for scope in list(open_scopes.values()):
-                self._examine(scope, self._own_samples(scope), spans)
+                # A request has no name until it is routed: what it did is told when it ends.
+                if scope.name is not None or scope.kind != "request":
+                    self._examine(scope, self._own_samples(scope), spans)
         for exporter in self._exporters:
             self._guard("export", exporter.on_pass, spans)
 
@@ -324,14 +318,14 @@ class Monitor:
 
     def _examine(self, scope: OpenScope, samples: list[Samples], spans: list[SpanRecord]) -> None:
         """Look for findings in a scope; in one that is still open, for what is new since the last look."""
-        spans.extend(self._describe_occurrences(samples))
+        spans.extend(describe_occurrences(samples, self._fingerprint))
         if not is_interesting(samples):
             return
         record = build_record(scope, self, self._fingerprint)
         for detector in DETECTORS:
             for finding in detector.detect(record, self.config):
                 if self._tell(scope, finding) and finding.code == "n-plus-one":
-                    spans.extend(self._describe_burst(finding, samples))
+                    spans.extend(describe_burst(finding, samples, self._fingerprint))
 
     def _tell(self, scope: OpenScope, finding: Finding) -> bool:
         """Log what *finding* adds to what was told of this scope before; True if it added anything."""
@@ -341,130 +335,39 @@ class Monitor:
             return False
         scope.reported[key] = (finding.count, finding.total_s or 0.0)
         added_s = None if finding.total_s is None else max(0.0, finding.total_s - told_s)
-        self._add_finding(replace(finding, count=finding.count - told, total_s=added_s))
+        evidence = finding.evidence
+        if told and isinstance(evidence, CountsScopes):
+            evidence = evidence.with_scopes(0)
+        self._add_finding(replace(finding, count=finding.count - told, total_s=added_s, evidence=evidence))
         return True
 
     def _add_finding(self, finding: Finding) -> None:
-        finding = self._name_index(finding) or finding
-        if not self._findings.add(finding):
-            return
+        finding = self._planning.name_index(finding) or finding
+        if self._findings.add(finding):
+            self._announce(finding)
+
+    def _announce(self, finding: Finding) -> None:
         for callback in self._callbacks:
             self._guard("callback", callback, finding)
         for exporter in self._exporters:
             self._guard("export", exporter.on_finding, finding)
 
-    def _name_index(self, finding: Finding) -> Finding | None:
-        """Return a slow-query finding with the index that ends it, None where there is none."""
-        if finding.code != "slow-query" or finding.fix_kind == "index":
-            return None
-        for advice in list(self._advice.values()):
-            if finding.fingerprint in advice.fingerprints and finding.database == advice.database:
-                return replace(finding, fix_kind="index", fix=f"Create the index: {advice.ddl}")
-        return None
-
-    def _describe_occurrences(self, samples: Iterable[Samples]) -> Iterable[SpanRecord]:
-        if not self._exporters:
+    def _plan_pass(self) -> None:
+        if not self._background.is_urgent and not self._planning.is_due():
             return
-        for each in samples:
-            database = each.source.database
-            new = each.occurrences[each.folded.occurrences :]
-            each.folded.occurrences += len(new)
-            for occurrence in new:
-                failure = occurrence.failure
-                yield SpanRecord(
-                    fingerprint=self._fingerprint(each.shape, database.dialect),
-                    database=database,
-                    started_at=occurrence.ended_at - occurrence.elapsed_s,
-                    ended_at=occurrence.ended_at,
-                    error_type=None if failure is None else failure.error_type,
-                    sqlstate=None if failure is None else failure.sqlstate,
-                    calls=1,
-                    batch_size=occurrence.batch_size,
-                    kind="slow" if failure is None else "failed",
-                    call_site=find_asker_site(occurrence.asker),
-                    parent=occurrence.trace,
-                    operation=occurrence.operation,
-                    collection=occurrence.collection,
-                )
-
-    def _describe_burst(self, finding: Finding, samples: Iterable[Samples]) -> Iterable[SpanRecord]:
-        for each in samples:
-            fingerprint = self._fingerprint(each.shape, each.source.database.dialect)
-            if fingerprint.id == finding.fingerprint and each.repeated_at is not None:
-                yield SpanRecord(
-                    fingerprint=fingerprint,
-                    database=each.source.database,
-                    started_at=each.repeated_at,
-                    ended_at=max(each.looked_at or 0.0, each.repeated_at),
-                    error_type=None,
-                    sqlstate=None,
-                    calls=finding.count,
-                    batch_size=None,
-                    kind="n-plus-one",
-                    call_site=finding.call_site,
-                    parent=each.trace,
-                    total_s=finding.total_s,
-                )
-                return
-
-    # -- plans and advice
-
-    def _take_plans(self) -> None:
-        if not self.config.explain or not self._is_plan_time():
-            return
-        examples = self._choose_examples()
-        by_statement = {(example.fingerprint.id, example.database.name): example for example in examples}
-        planned: list[tuple[Example, Plan]] = []
-        for plan in self._explainer.take_plans(examples):
-            key = (plan.fingerprint, plan.database)
-            with self._lock:
-                self._plans.pop(key, None)
-                self._plans[key] = plan
-                if len(self._plans) > self.config.max_plans:
-                    del self._plans[next(iter(self._plans))]
-            planned.append((by_statement[key], plan))
-            self._background.rest()
-        if planned and self.config.advise:
-            self._take_advice(planned, by_statement)
-
-    def _is_plan_time(self) -> bool:
-        now = time.monotonic()
-        if not self._background.is_urgent and now - self._planned_at < _PLAN_INTERVAL_S:
-            return False
-        self._planned_at = now
-        return True
-
-    def _choose_examples(self) -> list[Example]:
-        """Return the slow statements and the busiest ones, with values to plan them with."""
         with self._lock:
-            known = [each for each in self._aggregate.statements() if each.fingerprint and each.example]
-        busiest = sorted(known, key=lambda totals: totals.total_s, reverse=True)[:_BUSIEST]
-        slow = [totals for totals in known if totals.slow_calls]
-        chosen: dict[tuple[str, str], Example] = {}
-        for totals in (*slow, *busiest):
-            example = _build_example(totals)
-            if example is not None:
-                chosen.setdefault((example.fingerprint.id, example.database.name), example)
-        return list(chosen.values())
-
-    def _take_advice(
-        self, planned: list[tuple[Example, Plan]], examples: dict[tuple[str, str], Example]
-    ) -> None:
-        now = time.time()
-        for advice in self._advisor.advise(planned):
-            with self._lock:
-                self._advice[(advice.database, advice.index.subject)] = advice
-                if len(self._advice) > _ADVICE_LIMIT:
-                    del self._advice[next(iter(self._advice))]
-            self._findings.revise(self._name_index)
-            example = examples.get((advice.fingerprints[0], advice.database))
-            if example is not None:
-                self._add_finding(finding_of(advice, now=now, example=example))
+            statements = self._aggregate.statements()
+        found = self._planning.run(statements, self._background.rest)
+        self._findings.remove(self._planning.is_obsolete)
+        self._findings.revise(self._planning.name_index)
+        for finding in found:
+            if self._findings.put(finding):
+                self._announce(finding)
 
     # -- small things
 
     def _notes(self) -> tuple[str, ...]:
-        notes = [*self._explainer.notes, *self._advisor.notes]
+        notes = [*self._planning.notes]
         for exporter in self._exporters:
             notes.extend(exporter.notes)
         return tuple(dict.fromkeys(notes))
@@ -479,27 +382,3 @@ class Monitor:
             work(*arguments)
         except Exception as error:  # noqa: BLE001 - a bug of ours must not end the thread that the other stages need
             self.note_error(stage, error)
-
-
-def _gain(advice: IndexAdvice) -> float:
-    if advice.cost_before is None or advice.cost_after is None:
-        return 0.0
-    return advice.cost_before - advice.cost_after
-
-
-def _build_example(totals: StatementTotals) -> Example | None:
-    example, fingerprint = totals.example, totals.fingerprint
-    engine = getattr(example.source, "engine", None) if example is not None else None
-    if example is None or fingerprint is None or engine is None:
-        return None
-    return Example(
-        engine=engine,
-        database=totals.database,
-        fingerprint=fingerprint,
-        statement=example.statement,
-        parameters=example.parameters,
-        calls=totals.calls,
-        total_s=totals.total_s,
-        typical_s=histogram.quantile(totals.histogram.build(), 0.5) or 0.0,
-        max_s=totals.max_s,
-    )

@@ -9,7 +9,7 @@ No record holds a literal, a parameter or a password: SQL text in a record alway
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -334,6 +334,18 @@ class Evidence(Protocol):
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
+
+
+@runtime_checkable
+class CountsScopes(Evidence, Protocol):
+    """Evidence that says in how many scopes its finding was seen."""
+
+    @property
+    def scopes(self) -> int:
+        """How many; 0 for a further look at a scope that was counted."""
+
+    def with_scopes(self, scopes: int) -> Evidence:
+        """Return the same evidence with another number of scopes."""
 
 
 @dataclass(frozen=True, slots=True)

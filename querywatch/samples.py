@@ -67,8 +67,7 @@ class Occurrence(NamedTuple):
         asker: Who asked.
         trace: The OpenTelemetry context of the caller, None where there is none.
         batch_size: Parameter sets of an executemany, None for a plain execute.
-        operation: Such as `SELECT`, as the compiled statement says it, None for a text.
-        collection: The one table of the compiled statement, None for a text and for several tables.
+        compiled: SQLAlchemy's compiled statement, None for a text that was sent as it is.
     """
 
     ended_at: float
@@ -79,8 +78,7 @@ class Occurrence(NamedTuple):
     asker: Asker
     trace: Any
     batch_size: int | None
-    operation: str | None
-    collection: str | None
+    compiled: Any
 
 
 class Samples(list[float]):
@@ -95,7 +93,9 @@ class Samples(list[float]):
 
     __slots__ = (
         "askers",
+        "compiled",
         "failures",
+        "fetch",
         "folded",
         "inspected",
         "last_asker",
@@ -123,9 +123,11 @@ class Samples(list[float]):
         self.rows: list[int] = []
         self.failures: list[Failure] = []
         self.occurrences: list[Occurrence] = []
+        #: A fetch strategy that is free to be used again, None if there is none.
+        self.fetch: Any = None
         #: Time of fetches that ended after their sample was read.
         self.late: list[float] = []
-        #: Who asked -> [executions, execution contexts] of it; each look speaks for all executions since the one before.
+        #: Who asked -> [executions, execution contexts]; each look speaks for all executions since the one before.
         self.askers: dict[Asker, list[int]] = {}
         self.last_asker = NOBODY
         #: How many executions the looks so far speak for.
@@ -133,6 +135,8 @@ class Samples(list[float]):
         self.same_parameters: bool | None = None
         #: The caller's OpenTelemetry context at the second execution, None where there is none.
         self.trace: Any = None
+        #: SQLAlchemy's compiled statement of the second execution.
+        self.compiled: Any = None
         #: Unix time of the second execution and of the latest look, None before.
         self.repeated_at: float | None = None
         self.looked_at: float | None = None
@@ -170,6 +174,10 @@ class Source(Protocol):
     monitor: Sink
     #: Seconds from which an execution with its fetches is slow.
     slow_s: float
+
+    @property
+    def engine(self) -> Engine | None:
+        """The engine, None once the application let it go."""
 
     def take_slow_fetch(self, samples: Samples, context: Any, elapsed: float) -> None:
         """Note an execution that its fetches made slow. Must not raise."""

@@ -143,7 +143,7 @@ class ScopeTotals:
 
     def list(self) -> tuple[ScopeStats, ...]:
         """Return the totals by database time, highest first."""
-        return tuple(sorted(list(self._by_name.values()), key=lambda stats: stats.database_s, reverse=True))
+        return tuple(sorted(self._by_name.values(), key=lambda stats: stats.database_s, reverse=True))
 
 
 def compact(scope: OpenScope) -> None:
@@ -195,9 +195,7 @@ def find_asker_site(asker: Asker) -> CallSite | None:
     return describe_caller(asker.code, asker.line) if asker.code is not None else None
 
 
-def build_record(
-    scope: OpenScope, sink: Sink, find_fingerprint: Callable[[str, str], Fingerprint]
-) -> ScopeRecord:
+def build_record(scope: OpenScope, sink: Sink, find_fingerprint: Callable[[str, str], Fingerprint]) -> ScopeRecord:
     """Describe what *scope* sent to the databases of one monitor. Its samples must have been folded.
 
     Args:

@@ -20,7 +20,8 @@ from sqlalchemy.engine.default import DefaultExecutionContext
 if TYPE_CHECKING:
     from querywatch.samples import Samples
 
-_DEFAULT_FETCH = DefaultExecutionContext.cursor_fetch_strategy
+#: SQLAlchemy's default strategy, the only one that ours stands in for.
+DEFAULT_FETCH = DefaultExecutionContext.cursor_fetch_strategy
 
 _fetchone = CursorFetchStrategy.fetchone
 _fetchmany = CursorFetchStrategy.fetchmany
@@ -28,24 +29,16 @@ _fetchall = CursorFetchStrategy.fetchall
 _handle_exception = CursorFetchStrategy.handle_exception
 
 
-def time_fetches(context: Any, cursor: Any, samples: Samples) -> None:
-    """Let the fetches of this execution add to its sample, which is the last one of *samples*.
+def time_buffered_fetches(context: Any, cursor: Any, samples: Samples) -> None:
+    """Let the fetches of a server-side cursor add to the sample of its execution, which is the last one of *samples*.
 
     Args:
         context: SQLAlchemy's execution context, its statement just executed.
         cursor: The driver's cursor.
         samples: Where the execution was counted.
     """
-    if cursor.description is None:
-        samples.rows.append(cursor.rowcount)
-    elif context.cursor_fetch_strategy is _DEFAULT_FETCH:
-        if context._is_server_side:  # noqa: SLF001 - where SQLAlchemy looks to choose the buffered strategy
-            context.cursor_fetch_strategy = TimedBufferedFetch(context, cursor, samples)
-        else:
-            # On the context, so that one strategy serves all: making an object for each query would cost more.
-            context._querywatch_samples = samples  # noqa: SLF001 - an attribute of ours
-            context._querywatch_index = len(samples) - 1  # noqa: SLF001
-            context.cursor_fetch_strategy = _TIMED_FETCH
+    if context.cursor_fetch_strategy is DEFAULT_FETCH and cursor.description is not None:
+        context.cursor_fetch_strategy = TimedBufferedFetch(context, cursor, samples)
 
 
 def add_fetch_time(samples: Samples, index: int, elapsed: float, context: Any) -> None:
@@ -68,66 +61,66 @@ def add_fetch_time(samples: Samples, index: int, elapsed: float, context: Any) -
 
 
 class TimedFetch(CursorFetchStrategy):
-    """SQLAlchemy's default strategy, timed. Like that one it holds nothing: what it needs is on the context."""
+    """SQLAlchemy's default strategy, timed.
 
-    __slots__ = ()
+    Args:
+        samples: Where the execution was counted. Its place in them is set for each execution.
+    """
 
-    def fetchone(self, result: Any, dbapi_cursor: Any, hard_close: bool = False) -> Any:  # noqa: FBT001, FBT002 - SQLAlchemy's signature
+    __slots__ = ("index", "rows_index", "samples")
+
+    def __init__(self, samples: Samples) -> None:
+        self.samples = samples
+        self.index = 0
+        #: Where in `samples.rows` the rows that come one by one are counted, -1 before the first.
+        self.rows_index = -1
+
+    def fetchone(self, result: Any, dbapi_cursor: Any, hard_close: bool = False) -> Any:
         started = perf_counter()
         row = _fetchone(self, result, dbapi_cursor, hard_close)
-        context = result.context
-        add_fetch_time(context._querywatch_samples, context._querywatch_index, perf_counter() - started, context)
+        add_fetch_time(self.samples, self.index, perf_counter() - started, result.context)
         if row is not None:
-            _count_row(context)
+            self._count_row()
         return row
 
     def fetchmany(self, result: Any, dbapi_cursor: Any, size: int | None = None) -> Any:
         started = perf_counter()
         rows = _fetchmany(self, result, dbapi_cursor, size)
-        context = result.context
-        samples = context._querywatch_samples
-        add_fetch_time(samples, context._querywatch_index, perf_counter() - started, context)
-        samples.rows.append(len(rows))
+        self.samples.rows.append(len(rows))
+        add_fetch_time(self.samples, self.index, perf_counter() - started, result.context)
         return rows
 
     def fetchall(self, result: Any, dbapi_cursor: Any) -> Any:
         started = perf_counter()
         rows = _fetchall(self, result, dbapi_cursor)
         elapsed = perf_counter() - started
-        context = result.context
-        samples, index = context._querywatch_samples, context._querywatch_index
+        samples, index = self.samples, self.index
         samples.rows.append(len(rows))
-        before = samples[index]
+        elapsed += samples[index]
         # `add_fetch_time` in place: nearly every query on SQLite ends here.
-        if index >= samples.folded.samples and before + elapsed < samples.source.slow_s:
-            samples[index] = before + elapsed
+        if index >= samples.folded.samples and elapsed < samples.source.slow_s:
+            samples[index] = elapsed
         else:
-            add_fetch_time(samples, index, elapsed, context)
+            add_fetch_time(samples, index, elapsed - samples[index], result.context)
+        self.rows_index = -1
+        samples.fetch = self
         return rows
 
     def yield_per(self, result: Any, dbapi_cursor: Any, num: int) -> None:
-        context = result.context
-        samples, index = context._querywatch_samples, context._querywatch_index
-        result.cursor_strategy = TimedBufferedFetch.take_over(samples, index, dbapi_cursor, num)
+        result.cursor_strategy = TimedBufferedFetch.take_over(self.samples, self.index, dbapi_cursor, num)
 
     def handle_exception(self, result: Any, dbapi_cursor: Any, err: BaseException) -> NoReturn:
-        samples = result.context._querywatch_samples
-        samples.source.take_failed_fetch(samples, result.context, err)
+        self.samples.source.take_failed_fetch(self.samples, result.context, err)
         _handle_exception(self, result, dbapi_cursor, err)
 
-
-_TIMED_FETCH = TimedFetch()
-
-
-def _count_row(context: Any) -> None:
-    """Count one row, in one number for all rows of the result, unless the background has read that number."""
-    samples = context._querywatch_samples
-    rows, index = samples.rows, getattr(context, "_querywatch_rows_index", -1)
-    if index >= samples.folded.rows:
-        rows[index] += 1
-    else:
-        context._querywatch_rows_index = len(rows)
-        rows.append(1)
+    def _count_row(self) -> None:
+        """Count one row, in one number for all rows of the result, unless the background has read that number."""
+        rows = self.samples.rows
+        if self.rows_index >= self.samples.folded.rows:
+            rows[self.rows_index] += 1
+        else:
+            self.rows_index = len(rows)
+            rows.append(1)
 
 
 class TimedBufferedFetch(BufferedRowCursorFetchStrategy):
@@ -160,7 +153,7 @@ class TimedBufferedFetch(BufferedRowCursorFetchStrategy):
         )
         return self
 
-    def fetchone(self, result: Any, dbapi_cursor: Any, hard_close: bool = False) -> Any:  # noqa: FBT001, FBT002 - SQLAlchemy's signature
+    def fetchone(self, result: Any, dbapi_cursor: Any, hard_close: bool = False) -> Any:
         started = perf_counter()
         row = super().fetchone(result, dbapi_cursor, hard_close)
         if row is not None:

@@ -1,6 +1,6 @@
 """What a compiled statement says of itself, without parsing its text.
 
-In:  SQLAlchemy's execution context.
+In:  SQLAlchemy's compiled statement.
 Out: OpenTelemetry's operation and collection.
 """
 
@@ -11,16 +11,16 @@ from typing import Any
 from sqlalchemy import Table
 
 
-def read_operation(context: Any) -> tuple[str | None, str | None]:
+def read_operation(compiled: Any) -> tuple[str | None, str | None]:
     """Return the operation (`SELECT`) and the one table of a compiled statement.
 
     Args:
-        context: SQLAlchemy's execution context.
+        compiled: SQLAlchemy's compiled statement, None for a text that was sent as it is.
 
     Returns:
         None for what the statement does not say: a text says neither, a join has no one table.
     """
-    statement = getattr(context.compiled, "statement", None)
+    statement = getattr(compiled, "statement", None)
     if statement is None or getattr(statement, "is_text", True):
         return None, None
     try:

@@ -11,8 +11,8 @@ only if it looks rows up by equality with changing values.
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from querywatch.predicates import parse_facts, parse_predicates
 from querywatch.records import CallSite, Finding, ScopeQuery, ScopeRecord
@@ -46,6 +46,10 @@ class NPlusOneEvidence:
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
         return asdict(self)
+
+    def with_scopes(self, scopes: int) -> NPlusOneEvidence:
+        """Return the same with another number of scopes."""
+        return replace(self, scopes=scopes)
 
 
 def detect(scope: ScopeRecord, config: Config) -> Iterator[Finding]:
@@ -82,8 +86,10 @@ def _describe_lazy_load(scope: ScopeRecord, queries: list[ScopeQuery], most: Sco
     else:
         fix = f"Add {typed} to the select that loads each {(most.relationship or '').split('.')[0]}."
     calls = sum(query.calls for query in queries)
-    message = f"{most.relationship} is loaded one parent at a time: {calls} statements{_describe_place(most.call_site)}."
-    return _build(scope, queries, most, message=message, fix=fix, fix_kind=option, subject=str(most.relationship))
+    message = (
+        f"{most.relationship} is loaded one parent at a time: {calls} statements{_describe_place(most.call_site)}."
+    )
+    return _build(scope, queries, most, str(most.relationship), message, _Advice(option, fix))
 
 
 def _describe_loop(scope: ScopeRecord, queries: list[ScopeQuery], most: ScopeQuery) -> Iterator[Finding]:
@@ -94,43 +100,43 @@ def _describe_loop(scope: ScopeRecord, queries: list[ScopeQuery], most: ScopeQue
     if facts is None or looked_up is None or facts.has_offset or facts.locks_rows:
         return
     calls = sum(query.calls for query in queries)
-    table, columns = looked_up.table, " and ".join(looked_up.equality)
-    message = f"The same SELECT on {table} runs once for each {columns}: {calls} times{_describe_place(most.call_site)}."
+    columns, before = " and ".join(looked_up.equality), f"before the loop at {most.call_site}"
     if facts.is_aggregate:
-        fix_kind = "aggregate"
-        fix = f"Run one SELECT with GROUP BY {columns} before the loop at {most.call_site}, and look the results up in a dict."
+        advice = _Advice(
+            "aggregate", f"Run one SELECT with GROUP BY {columns} {before}, and look the results up in a dict."
+        )
     else:
-        fix_kind = "in_query"
-        fix = f"Run one SELECT with {columns} IN (...) before the loop at {most.call_site}, and look the rows up in a dict."
-    yield _build(
-        scope, queries, most, message=message, fix=fix, fix_kind=fix_kind, subject=table, kind="core_loop"
+        advice = _Advice(
+            "in_query", f"Run one SELECT with {columns} IN (...) {before}, and look the rows up in a dict."
+        )
+    message = (
+        f"The same SELECT on {looked_up.table} runs once for each {columns}: "
+        f"{calls} times{_describe_place(most.call_site)}."
     )
+    yield replace(_build(scope, queries, most, looked_up.table, message, advice), kind="core_loop")
+
+
+class _Advice(NamedTuple):
+    fix_kind: str
+    fix: str
 
 
 def _describe_place(site: CallSite | None) -> str:
     return "" if site is None else f" at {site} in {site.function}"
 
 
-def _build(
-    scope: ScopeRecord,
-    queries: list[ScopeQuery],
-    most: ScopeQuery,
-    *,
-    message: str,
-    fix: str,
-    fix_kind: str,
-    subject: str,
-    kind: str | None = None,
+def _build(  # noqa: PLR0913, PLR0917 - the parts of one finding
+    scope: ScopeRecord, queries: list[ScopeQuery], most: ScopeQuery, subject: str, message: str, advice: _Advice
 ) -> Finding:
     calls = sum(query.calls for query in queries)
     seen_at = scope.started_at + scope.duration_s
     return Finding(
         code=CODE,
-        kind=kind or most.kind,
+        kind=most.kind,
         severity="warning",
         message=message,
-        fix=fix,
-        fix_kind=fix_kind,
+        fix=advice.fix,
+        fix_kind=advice.fix_kind,
         subject=subject,
         database=most.database,
         fingerprint=most.fingerprint.id,

@@ -58,7 +58,7 @@ def detect(scope: ScopeRecord, config: Config) -> Iterator[Finding]:
             kind=None,
             severity="warning",
             message=f"{query.fingerprint.summary} took {query.max_s * 1000:,.0f} ms{where}.",
-            fix="Look at its plan: no index that was tried would help.",
+            fix="Look at its plan: no index has been proven to help.",
             fix_kind="none",
             subject=query.fingerprint.tables[0] if query.fingerprint.tables else query.fingerprint.summary,
             database=query.database,

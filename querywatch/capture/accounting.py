@@ -1,0 +1,322 @@
+"""One execution -> one sample; now and then a closer look.
+
+In:  what the driver was given, and how long it took.
+Out: `samples.Samples` in the scope that the execution belongs to.
+
+`account` runs once for each query of the application and does as little as can be: find the list, append. Everything
+else waits for the first execution of a statement in a scope, for some of the repetitions, and for what was slow or
+failed. An error of ours is counted and goes no further: the application's query has succeeded, or has an error of its
+own to show.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+import weakref
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sqlalchemy.engine.interfaces import ExecuteStyle
+
+from querywatch.callsite import find_caller
+from querywatch.capture.database import describe_database
+from querywatch.capture.fetch import DEFAULT_FETCH, TimedFetch, time_buffered_fetches
+from querywatch.capture.orm import read_load_mark, read_select_entity
+from querywatch.capture.pool import find_checkout_scope
+from querywatch.dialects import find_dialect
+from querywatch.samples import (
+    NOBODY,
+    SAMPLES_LIMIT,
+    Asker,
+    Failure,
+    Occurrence,
+    OpenScope,
+    Samples,
+    current_scope,
+)
+from querywatch.shape import take_shape
+from querywatch.tracing import current_context
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy import Engine
+
+    from querywatch.samples import Sink
+
+# Executions of one statement in one scope that are looked at one by one; later ones by samples ever farther apart.
+_LOOK_AT_EACH = 20
+# Slow or failed calls of one statement in one scope that are kept with their text; all of them are counted.
+_OCCURRENCES_LIMIT = 5
+# Texts of one engine in one scope; more than a request has, few enough for a script with inlined literals.
+_TEXTS_LIMIT = 2_000
+# Known shapes of one engine, twice: texts that were not seen for a whole generation are forgotten.
+_SHAPES_LIMIT = 2_000
+# A text longer than this is scanned again each time rather than kept.
+_KEPT_TEXT_LENGTH = 10_000
+# More parameters than this are not compared: on SQLAlchemy 2.0 each row of a flush carries those of all rows.
+_COMPARED_PARAMETERS = 50
+
+_numbers = itertools.count(1)
+
+
+class Execution(NamedTuple):
+    """One call of the driver.
+
+    Args:
+        statement: Text as sent.
+        parameters: As given to the driver.
+        context: SQLAlchemy's execution context.
+        elapsed_s: Seconds.
+    """
+
+    statement: str
+    parameters: Any
+    context: Any
+    elapsed_s: float
+
+
+class Accounting:
+    """The samples of one engine (of its dialect, so of its `execution_options` copies too).
+
+    Args:
+        engine: A sync engine; kept by weak reference.
+        monitor: Who takes the scopes.
+        slow_s: Seconds from which an execution is slow.
+        on_error: Called with the stage and an exception of our own; must not raise.
+    """
+
+    def __init__(
+        self, engine: Engine, monitor: Sink, slow_s: float, on_error: Callable[[str, Exception], None]
+    ) -> None:
+        self.number = next(_numbers)
+        self.monitor = monitor
+        self.database = describe_database(engine)
+        self.slow_s = slow_s
+        self._engine = weakref.ref(engine)
+        self._on_error = on_error
+        self._shapes: dict[str, str] = {}
+        self._older_shapes: dict[str, str] = {}
+        module = find_dialect(engine.dialect.name)
+        self.account = self._build_account(
+            fetches_lazily=module is not None and module.fetches_lazily(engine.dialect),
+            knows_rowcount=module is not None and module.knows_select_rowcount(engine.dialect),
+        )
+
+    @property
+    def engine(self) -> Engine | None:
+        """The engine, None once the application let it go."""
+        return self._engine()
+
+    # -- once for each query
+
+    def _build_account(  # noqa: C901 - see `account`
+        self, *, fetches_lazily: bool, knows_rowcount: bool
+    ) -> Callable[[Any, str, Any, Any, float], None]:
+        """Build the function that counts one execution: a closure, whose names are found faster than attributes."""
+        number, slow_s = self.number, self.slow_s
+        get_scope, find_samples, look, on_error = current_scope.get, self._find_samples, self._look, self._on_error
+
+        def account(cursor: Any, statement: str, parameters: Any, context: Any, elapsed: float) -> None:  # noqa: C901 - one place, because a call costs as much as five of these lines
+            try:
+                scope = get_scope()
+                if scope is None or scope.closed:
+                    scope = find_checkout_scope(context)
+                compiled = context.compiled
+                if compiled is None:
+                    key = statement
+                elif statement is context.statement:
+                    key = compiled.string
+                else:
+                    key = _choose_key(statement, context)
+                try:
+                    samples = scope.slots[number][key]
+                except KeyError:
+                    samples = find_samples(scope, key, statement, parameters, context)
+                samples.append(elapsed)
+                if elapsed >= slow_s or len(samples) >= samples.next_look:
+                    look(scope, samples, Execution(statement, parameters, context, elapsed))
+                if context._is_server_side:
+                    time_buffered_fetches(context, cursor, samples)
+                elif not fetches_lazily:
+                    if knows_rowcount:
+                        samples.rows.append(cursor.rowcount)
+                elif cursor.description is None:
+                    samples.rows.append(cursor.rowcount)
+                elif context.cursor_fetch_strategy is DEFAULT_FETCH:
+                    # Taken from the samples and given back when the rows are fetched: making an object for each query,
+                    # or keeping its place on SQLAlchemy's context, costs more than all the rest.
+                    fetch = samples.fetch or TimedFetch(samples)
+                    samples.fetch = None
+                    fetch.index = len(samples) - 1
+                    context.cursor_fetch_strategy = fetch
+            except Exception as error:  # noqa: BLE001 - see the module's docstring
+                on_error("capture", error)
+
+        return account
+
+    # -- what failed
+
+    def account_failure(self, execution: Execution, error: BaseException) -> None:
+        """Count one execution that raised."""
+        try:
+            scope = current_scope.get()
+            if scope is None or scope.closed:
+                scope = find_checkout_scope(execution.context)
+            key = _choose_key(execution.statement, execution.context)
+            samples = self._find_samples(scope, key, *execution[:3])
+            samples.append(execution.elapsed_s)
+            self._note_failure(samples, execution, error)
+        except Exception as own_error:  # noqa: BLE001 - see the module's docstring
+            self._on_error("capture", own_error)
+
+    def take_slow_fetch(self, samples: Samples, context: Any, elapsed: float) -> None:
+        """Note an execution that its fetches made slow."""
+        try:
+            self._note_occurrence(samples, _rebuild_execution(context, elapsed), None)
+        except Exception as error:  # noqa: BLE001 - see the module's docstring
+            self._on_error("capture", error)
+
+    def take_failed_fetch(self, samples: Samples, context: Any, error: BaseException) -> None:
+        """Count a fetch that raised."""
+        try:
+            self._note_failure(samples, _rebuild_execution(context, samples[-1]), error)
+        except Exception as own_error:  # noqa: BLE001 - see the module's docstring
+            self._on_error("capture", own_error)
+
+    def _note_failure(self, samples: Samples, execution: Execution, error: BaseException) -> None:
+        failure = Failure(type(error).__name__, _find_sqlstate(error))
+        samples.failures.append(failure)
+        self._note_occurrence(samples, execution, failure)
+
+    def _note_occurrence(self, samples: Samples, execution: Execution, failure: Failure | None) -> None:
+        if len(samples.occurrences) >= _OCCURRENCES_LIMIT:
+            return
+        context = execution.context
+        samples.occurrences.append(
+            Occurrence(
+                ended_at=time.time(),
+                elapsed_s=execution.elapsed_s,
+                statement=execution.statement,
+                parameters=None if context.executemany else execution.parameters,
+                failure=failure,
+                asker=_find_asker(context),
+                trace=current_context(),
+                batch_size=len(execution.parameters) if context.executemany else None,
+                compiled=context.compiled,
+            )
+        )
+
+    # -- the first execution of a statement in a scope
+
+    def _find_samples(self, scope: OpenScope, key: str, statement: str, parameters: Any, context: Any) -> Samples:
+        """Return the samples of a text that this scope has not seen: those of its shape, or new ones."""
+        self.monitor.start()
+        slots = scope.slots.setdefault(self.number, {})
+        shape = self._shapes.get(key) or self._find_shape(key, statement)
+        samples = slots.get(shape)
+        if samples is None:
+            if len(slots) >= _TEXTS_LIMIT:
+                scope.evicted.extend({id(each): each for each in list(slots.values())}.values())
+                slots.clear()
+            kept = None if context.executemany else parameters
+            samples = slots.setdefault(shape, Samples(self, shape, statement, kept))
+        if len(slots) < _TEXTS_LIMIT and len(key) < _KEPT_TEXT_LENGTH:
+            slots[key] = samples
+        return samples
+
+    def _find_shape(self, key: str, statement: str) -> str:
+        shape = self._older_shapes.get(key)
+        if shape is None:
+            shape = take_shape(statement, self.database.dialect)
+        if len(key) < _KEPT_TEXT_LENGTH:
+            if len(self._shapes) >= _SHAPES_LIMIT:
+                self._older_shapes, self._shapes = self._shapes, {}
+            self._shapes[key] = shape
+        return shape
+
+    # -- a closer look
+
+    def _look(self, scope: OpenScope, samples: Samples, execution: Execution) -> None:
+        """Look closely at an execution: who asked, with the same parameters, in a new execution context?"""
+        seen = len(samples)
+        if seen >= samples.next_look:
+            self._note_asker(samples, execution, seen)
+            samples.next_look = seen + 1 if seen < _LOOK_AT_EACH else min(seen + seen // 4, SAMPLES_LIMIT)
+            if seen >= SAMPLES_LIMIT:
+                self._evict(scope, samples)
+        if execution.elapsed_s >= self.slow_s:
+            self._note_occurrence(samples, execution, None)
+
+    def _note_asker(self, samples: Samples, execution: Execution, seen: int) -> None:
+        context = execution.context
+        weight = seen - samples.inspected
+        samples.inspected = seen
+        if getattr(context, "_querywatch_seen", False):
+            # One act of the application (a flush, insertmanyvalues) that the driver is given in pieces.
+            samples.askers.setdefault(samples.last_asker, [0, 0])[0] += weight
+            return
+        context._querywatch_seen = True  # an attribute of ours; an id() would be used again
+        if seen == 1:
+            samples.select_entity = read_select_entity(context)
+            asker = _find_asker(context) if samples.select_entity is not None else NOBODY
+        else:
+            asker = _find_asker(context)
+            if samples.same_parameters is not False:
+                samples.same_parameters = _is_same(execution.parameters, samples.parameters)
+            self._note_repetition(samples, context)
+        counts = samples.askers.setdefault(asker, [0, 0])
+        counts[0] += weight
+        counts[1] += weight
+        samples.last_asker = asker
+
+    def _note_repetition(self, samples: Samples, context: Any) -> None:
+        """Keep what the span of a burst would need."""
+        samples.looked_at = time.time()
+        if samples.repeated_at is None:
+            samples.repeated_at = samples.looked_at
+            samples.trace = current_context()
+            samples.compiled = context.compiled
+
+    def _evict(self, scope: OpenScope, samples: Samples) -> None:
+        """Give the slots of full samples to new ones."""
+        slots = scope.slots[self.number]
+        for key in [key for key, value in list(slots.items()) if value is samples]:
+            slots.pop(key, None)
+        scope.evicted.append(samples)
+
+
+def _find_asker(context: Any) -> Asker:
+    code, line = find_caller()
+    return Asker(code, line, *read_load_mark(context))
+
+
+def _choose_key(statement: str, context: Any) -> str:
+    """Choose the text that stands for a statement, also where the text sent is not the compiled one."""
+    if context.compiled is None:
+        return statement
+    string: str = context.compiled.string
+    # insertmanyvalues sends a text for each batch size; they are one statement. Anything else sent with the context of
+    # another statement (a sequence that runs first), or rewritten by a listener, stands for itself.
+    batch = context.execute_style is ExecuteStyle.INSERTMANYVALUES and statement[:6] == string[:6]
+    return string if batch or statement is context.statement else statement
+
+
+def _rebuild_execution(context: Any, elapsed: float) -> Execution:
+    parameters = context.parameters[0] if context.parameters else ()
+    return Execution(context.statement, parameters, context, elapsed)
+
+
+def _is_same(parameters: Any, first: Any) -> bool:
+    try:
+        return len(parameters) <= _COMPARED_PARAMETERS and bool(parameters == first)
+    except Exception:  # noqa: BLE001 - an application's value may compare as it likes
+        return False
+
+
+def _find_sqlstate(error: BaseException) -> str | None:
+    for name in ("sqlstate", "pgcode"):
+        state = getattr(error, name, None)
+        if isinstance(state, str):
+            return state
+    return None
