@@ -5,6 +5,8 @@ PYTHON ?=
 ARGS ?=
 TESTS ?= test/engine
 BIN := .venv/bin
+# A worker for each processor, up to 8: each starts servers of its own. ARGS="-n 0" runs all in one process.
+WORKERS := -n auto --maxprocesses 8
 BIN20 := .venv-sqlalchemy20/bin
 
 export PYTHON
@@ -18,12 +20,12 @@ help: ## List the targets
 demo: venv-demo ## Run a shop on SQLite under traffic and show what querywatch finds
 	@$(BIN)/querywatch demo $(ARGS)
 
-test: venv servers ## Run the tests; make test ARGS="-n auto -k fingerprint"
-	@$(BIN)/python -m pytest $(ARGS)
+test: venv servers ## Run the tests; make test ARGS="-k fingerprint"
+	@$(BIN)/python -m pytest $(WORKERS) $(ARGS)
 
 test-sqlalchemy20: servers ## Run the tests with the newest SQLAlchemy 2.0, in an environment of its own
 	@sh scripts/make_venv.sh .venv-sqlalchemy20 sqlalchemy20
-	@$(BIN20)/python -m pytest $(ARGS)
+	@$(BIN20)/python -m pytest $(WORKERS) $(ARGS)
 
 lint: venv ## Check style, format, types and the direction of imports
 	$(BIN)/ruff check .
