@@ -12,7 +12,7 @@ BIN20 := .venv-sqlalchemy20/bin
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-sqlalchemy20 lint bench compat constraints clean venv venv-demo servers
+.PHONY: help demo test test-sqlalchemy20 lint bench compat constraints pictures clean venv venv-demo servers
 
 help: ## List the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1 /p' Makefile | while read -r name text; do printf '%-18s %s\n' "$$name" "$$text"; done
@@ -46,6 +46,9 @@ constraints: ## Make constraints.txt anew, with the newest versions that pyproje
 	   .venv-newest/bin/python -m pip freeze --all --exclude-editable --exclude setuptools; } > .venv-newest/new.txt
 	@mv .venv-newest/new.txt constraints.txt
 	@rm -rf .venv-newest
+
+pictures: venv-demo ## Make the README's pictures anew from a real demo (needs Chromium)
+	@$(BIN)/python scripts/make_pictures.py
 
 clean: ## Remove the environments and everything else that is made again
 	rm -rf .venv .venv-* .cache .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist
