@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -45,16 +46,20 @@ class Background:
         self._requested = 0
         self._done = 0
         self._stopping = False
+        self._ended = False
         self._piece_began = 0.0
 
     def start(self) -> None:
-        """Start the thread, unless it runs or was stopped."""
+        """Start the thread, unless it runs or was stopped. Raises nothing."""
         if self._thread is not None or self._stopping:
             return
         with self._changed:
             if self._thread is None and not self._stopping:
-                self._thread = threading.Thread(target=self._run, name="querywatch", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="querywatch", daemon=True)
+                # The application's query is waiting. Where no thread can be had now, the next statement tries again.
+                with suppress(RuntimeError):
+                    thread.start()
+                    self._thread = thread
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until a pass that began after this call is done.
@@ -63,18 +68,19 @@ class Background:
             timeout_s: Limit in seconds.
 
         Returns:
-            False if it was not done in time, or if called from the thread itself.
+            False if it was not done in time, if the thread was stopped or cannot be started, or if called from it.
         """
         if threading.current_thread() is self._thread:
             return False
         self.start()
         with self._changed:
-            if self._stopping:
+            if self._stopping or self._thread is None:
                 return False
             self._requested += 1
             ticket = self._requested
             self._changed.notify_all()
-            return self._changed.wait_for(lambda: self._done >= ticket, timeout_s)
+            self._changed.wait_for(lambda: self._done >= ticket or self._ended, timeout_s)
+            return self._done >= ticket
 
     def stop(self, timeout_s: float) -> None:
         """End the thread after the pass it is in.
@@ -117,9 +123,13 @@ class Background:
                 self._changed.wait_for(lambda: self.is_urgent, self._interval_s)
                 ticket, stopping = self._requested, self._stopping
             if stopping:
-                return
+                break
             self._piece_began = self._cpu_clock()
             self._run_pass()
             with self._changed:
                 self._done = ticket
                 self._changed.notify_all()
+        with self._changed:
+            # Who still waits for a pass will see none.
+            self._ended = True
+            self._changed.notify_all()
