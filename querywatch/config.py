@@ -31,13 +31,13 @@ class Config:
         n_plus_one_threshold: Executions in one scope from which a repeated statement is an N+1. At least 2.
         explain: Ask the database for the plans of slow and busy statements.
         explain_per_minute: At most this many EXPLAINs a minute. At least 1.
-        explain_timeout_s: Limit of one EXPLAIN on the server, in seconds. Above 0.
+        explain_timeout_s: Limit of one EXPLAIN on the server, in seconds. Above 0, at most a day.
         advise: Propose indexes; needs `explain`.
         large_table_rows: A scan of fewer rows than this earns no index. At least 1.
         spans: Which statements become OpenTelemetry spans: `findings` (slow, failed, N+1) or `none`.
         prometheus_port: Serve metrics on this port; None serves none, 0 takes a free port.
         prometheus_address: Address of that endpoint; loopback unless set.
-        interval_s: Seconds between two passes of the background thread. Above 0.
+        interval_s: Seconds between two passes of the background thread. Above 0, at most a day.
         max_statements: Statements with statistics of their own; further ones are counted as `other`. At least 1.
         max_findings: Findings kept; the oldest leaves first. At least 1.
         max_plans: Plans kept; the oldest leaves first. At least 1.
@@ -71,6 +71,8 @@ class Config:
         _check_above_zero("slow_query_s", self.slow_query_s, "To report no slow queries, set it to float('inf').")
         _check_above_zero("explain_timeout_s", self.explain_timeout_s, "To ask for no plans, set explain=False.")
         _check_above_zero("interval_s", self.interval_s, "0.5 is a good value.")
+        _check_at_most_a_day("explain_timeout_s", self.explain_timeout_s)
+        _check_at_most_a_day("interval_s", self.interval_s)
         for name, least in _LEAST.items():
             value = getattr(self, name)
             if value < least:
@@ -83,6 +85,7 @@ class Config:
 
 
 _HIGHEST_PORT = 65_535
+_DAY_S = 86_400
 _LEAST = {
     "n_plus_one_threshold": 2,
     "explain_per_minute": 1,
@@ -101,7 +104,7 @@ def read_config(settings: Mapping[str, Any], environ: Mapping[str, str] = os.env
         environ: Read for `QUERYWATCH_<FIELD>`.
 
     Raises:
-        ConfigError: A name is unknown or a value is wrong; the message says where the value came from.
+        ConfigError: A name is unknown or a value is wrong.
     """
     hints = _hints()
     for name in settings:
@@ -126,6 +129,12 @@ def _default(name: str) -> object:
 def _check_above_zero(name: str, value: float, advice: str) -> None:
     if not value > 0:
         raise ConfigError(f"{name} must be above 0 seconds, got {value!r}. {advice}")
+
+
+def _check_at_most_a_day(name: str, value: float) -> None:
+    # A thread and a server are told to wait this long, and neither takes infinity.
+    if value > _DAY_S:
+        raise ConfigError(f"{name} must be at most {_DAY_S} seconds, got {value!r}. The default is {_default(name)}.")
 
 
 def _check_type(name: str, value: object, hint: Any) -> None:
@@ -154,8 +163,8 @@ def _parse(name: str, text: str, hint: Any) -> object:
         raise ConfigError(f"{variable} must be 1 or 0, got {text!r}.")
     if type(None) in wanted and not text:
         return None
-    number = float if float in wanted else int
+    number, kind = (float, "number") if float in wanted else (int, "whole number")
     try:
         return number(text)
     except ValueError:
-        raise ConfigError(f"{variable} must be a number, got {text!r}.") from None
+        raise ConfigError(f"{variable} must be a {kind}, got {text!r}.") from None
