@@ -86,7 +86,8 @@ def quantile(histogram: Histogram, q: float) -> float | None:
     total = count(histogram)
     if not total:
         return None
-    rank = max(1, math.ceil(q * total))
+    # Rounded first: 0.07 * 100 is a little above 7 in floating point, and would be the 8th.
+    rank = max(1, math.ceil(round(q * total, 6)))
     seen = histogram.zeros
     if rank <= seen:
         return 0.0
