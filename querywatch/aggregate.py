@@ -99,6 +99,10 @@ class Aggregate:
         """Return the totals of each statement."""
         return list(self._statements.values())
 
+    def databases(self) -> Iterable[Database]:
+        """Return the databases that statements ran on, each once, in the order of their first statement."""
+        return dict.fromkeys(database for database, _shape in self._statements)
+
     def fold(self, samples: Samples) -> StatementTotals | None:
         """Add what is new in *samples* to the totals.
 

@@ -63,7 +63,7 @@ def install(engine: Any = None, *, app: Any = None, **settings: Any) -> Monitor:
             monitor.app = wrap_app(app)
         except ConfigError:
             if known is None:
-                monitor.close()
+                _remove(monitor)
             raise
     return monitor
 
@@ -77,17 +77,29 @@ def uninstall(engine: Any = None) -> None:
     Raises:
         ConfigError: *engine* is no engine.
     """
+    if engine is None:
+        if _process_monitor is not None:
+            _remove(_process_monitor)
+        return
+    capture = find_capture(_find_sync_engine(engine))
+    if capture is None or not isinstance(capture.accounting.monitor, Monitor):
+        return
+    monitor = capture.accounting.monitor
+    monitor.forget_engine(capture)
+    # The monitor of the whole process waits for the engines that are yet to be made.
+    if not monitor.watches_any and monitor is not _process_monitor:
+        monitor.close()
+
+
+def _remove(monitor: Monitor) -> None:
+    """Close a monitor; of the whole process's one nothing stays behind either."""
     global _process_monitor  # noqa: PLW0603 - there is one process
     with _lock:
-        if engine is None:
-            if _process_monitor is not None:
-                _process_monitor.close()
-                _process_monitor = None
-                _stop_watching_new_engines()
-            return
-        capture = find_capture(_find_sync_engine(engine))
-    if capture is not None and isinstance(capture.accounting.monitor, Monitor):
-        capture.accounting.monitor.forget_engine(capture)
+        if monitor is _process_monitor:
+            _process_monitor = None
+            _stop_watching_new_engines()
+    # Without the lock: this waits for callbacks, and one of them may install or make an engine.
+    monitor.close()
 
 
 def _find_sync_engine(engine: Any) -> Engine:

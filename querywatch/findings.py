@@ -18,10 +18,21 @@ if TYPE_CHECKING:
 
 def key_of(finding: Finding) -> Hashable:
     """Return what makes two findings one."""
-    statement = finding.fingerprint if finding.code == "slow-query" else None
+    # One line may run many statements on one table (a helper that takes the text); a relationship is one thing to mend.
+    statement = finding.fingerprint if finding.code == "slow-query" or finding.kind == "core_loop" else None
     return (
         finding.code, finding.kind, finding.subject, finding.database, finding.call_site, finding.scope, statement
     )  # fmt: skip
+
+
+def key_in_scope(finding: Finding) -> Hashable:
+    """Return what makes two findings of one scope one, from one look at it to the next.
+
+    A scope may get its name between two looks. And of a relationship's many lines another may have become the busiest.
+    """
+    if finding.kind == "lazy_load":
+        return finding.code, finding.kind, finding.subject
+    return finding.code, finding.kind, finding.subject, finding.database, finding.call_site, finding.fingerprint
 
 
 class FindingLog:

@@ -15,6 +15,7 @@ import threading
 import time
 import weakref
 from collections import Counter, deque
+from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
@@ -23,11 +24,12 @@ from querywatch.aggregate import Aggregate
 from querywatch.background import Background
 from querywatch.capture.engine import EngineCapture
 from querywatch.detectors import DETECTORS
-from querywatch.findings import FindingLog, key_of
+from querywatch.findings import FindingLog, key_in_scope
 from querywatch.fingerprint import take_fingerprint
 from querywatch.planning import Planning
 from querywatch.records import (
     CountsScopes,
+    Database,
     Finding,
     IndexAdvice,
     Plan,
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
+    from querywatch.aggregate import StatementTotals
     from querywatch.config import Config
 
 _log = logging.getLogger("querywatch")
@@ -158,9 +161,7 @@ class Monitor:
             return Snapshot(
                 taken_at=time.time(),
                 started_at=self._started_at,
-                databases=tuple(
-                    dict.fromkeys(capture.accounting.database for capture in list(self._captures.values()))
-                ),
+                databases=self._list_databases(),
                 queries=tuple(queries),
                 findings=self._findings.list(),
                 plans=tuple(self.plans()),
@@ -189,7 +190,10 @@ class Monitor:
         self._background.stop(timeout_s)
         self._captures.clear()
         for exporter in self._exporters:
-            self._guard("export", exporter.close)
+            try:
+                exporter.close()
+            except Exception as error:  # noqa: BLE001 - the others must be closed too
+                self.note_error("export", error)
 
     # -- what the stages below ask
 
@@ -202,15 +206,18 @@ class Monitor:
         self._ended.append(scope)
         self._background.start()
 
-    def note_error(self, stage: str, error: Exception) -> None:
-        """Count an error of our own; log the first one of each stage.
+    def note_error(self, stage: str, error: BaseException) -> None:
+        """Count an error of our own; log the first one of each stage. Raises nothing, whatever the log does.
 
         Args:
             stage: Such as `capture`.
             error: The exception. Its text may hold a literal, so only its class is logged.
         """
         self.internal_errors[stage] += 1
-        if self.internal_errors[stage] == 1:
+        if self.internal_errors[stage] > 1:
+            return
+        # A filter or handler of the application may raise; this is called while its query runs.
+        with suppress(Exception):
             _log.warning(
                 "querywatch.internal_error stage=%s error_type=%s (the application is unaffected; repeats only count)",
                 stage,
@@ -223,6 +230,11 @@ class Monitor:
     def metrics_address(self) -> str | None:
         """Address of the Prometheus endpoint, None if there is none."""
         return next((url for exporter in self._exporters if (url := getattr(exporter, "url", None))), None)
+
+    @property
+    def watches_any(self) -> bool:
+        """Whether an engine is watched that the application still has."""
+        return bool(self._captures)
 
     @property
     def closed(self) -> bool:
@@ -238,11 +250,9 @@ class Monitor:
         return capture
 
     def forget_engine(self, capture: EngineCapture) -> None:
-        """Leave an engine as it was; what was counted stays. The last one closes the monitor."""
+        """Leave an engine as it was; what was counted stays."""
         capture.detach()
         self._captures.pop(capture.accounting.number, None)
-        if not self._captures:
-            self.close()
 
     def add_exporter(self, exporter: Exporter) -> None:
         """Tell *exporter* from now on what is found."""
@@ -266,20 +276,24 @@ class Monitor:
 
     def _fold_pass(self) -> None:
         self._to_examine: list[OpenScope] = []
-        late, self._late = self._late, []
-        for scope in late:
-            self._fold_scope(scope)
+        # Each scope is folded before it leaves its list: a snapshot taken in between must find it in one or the other.
+        for scope in self._late:
+            self._guard("fold", self._fold_scope, scope)
+        self._late = []
         while self._ended:
-            scope = self._ended.popleft()
-            self._fold_scope(scope)
+            scope = self._ended[0]
+            self._guard("fold", self._fold_scope, scope)
             self._late.append(scope)
-            self._to_examine.append(scope)
+            self._to_examine.append(self._ended.popleft())
             self._background.rest()
         for scope in list(open_scopes.values()):
-            self._fold_scope(scope)
-            with self._lock:
-                compact(scope)
+            self._guard("fold", self._fold_open_scope, scope)
             self._background.rest()
+
+    def _fold_open_scope(self, scope: OpenScope) -> None:
+        self._fold_scope(scope)
+        with self._lock:
+            compact(scope)
 
     def _fold_all(self) -> None:
         for scope in (*list(self._ended), *self._late, *list(open_scopes.values())):
@@ -295,21 +309,24 @@ class Monitor:
         with self._lock:
             pending, self._aggregate.pending = self._aggregate.pending, {}
         for totals in pending.values():
-            totals.fingerprint = self._fingerprint(totals.shape, totals.database.dialect)
+            self._guard("fingerprint", self._name_statement, totals)
             self._background.rest()
+
+    def _name_statement(self, totals: StatementTotals) -> None:
+        totals.fingerprint = self._fingerprint(totals.shape, totals.database.dialect)
 
     def _examine_pass(self) -> None:
         spans: list[SpanRecord] = []
         for scope in self._to_examine:
             samples = self._own_samples(scope)
             self._scopes.add(scope, samples)
-            self._examine(scope, samples, spans)
+            self._guard("detect", self._examine, scope, samples, spans)
             self._background.rest()
         if self._background.is_urgent:
             for scope in list(open_scopes.values()):
                 # A request has no name until it is routed: what it did is told when it ends.
                 if scope.name is not None or scope.kind != "request":
-                    self._examine(scope, self._own_samples(scope), spans)
+                    self._guard("detect", self._examine, scope, self._own_samples(scope), spans)
         for exporter in self._exporters:
             self._guard("export", exporter.on_pass, spans)
 
@@ -329,7 +346,7 @@ class Monitor:
 
     def _tell(self, scope: OpenScope, finding: Finding) -> bool:
         """Log what *finding* adds to what was told of this scope before; True if it added anything."""
-        key = key_of(finding)
+        key = key_in_scope(finding)
         told, told_s = scope.reported.get(key, (0, 0.0))
         if finding.count <= told:
             return False
@@ -366,6 +383,11 @@ class Monitor:
 
     # -- small things
 
+    def _list_databases(self) -> tuple[Database, ...]:
+        """Return the databases that are watched, and those that were while statements ran on them."""
+        watched = (capture.accounting.database for capture in list(self._captures.values()))
+        return tuple(dict.fromkeys((*watched, *self._aggregate.databases())))
+
     def _notes(self) -> tuple[str, ...]:
         notes = [*self._planning.notes]
         for exporter in self._exporters:
@@ -380,5 +402,6 @@ class Monitor:
     def _guard(self, stage: str, work: Callable[..., object], *arguments: object) -> None:
         try:
             work(*arguments)
-        except Exception as error:  # noqa: BLE001 - a bug of ours must not end the thread that the other stages need
+        # Not even SystemExit, which a callback may raise, may end the thread that the other stages need.
+        except BaseException as error:  # noqa: BLE001 - see above
             self.note_error(stage, error)

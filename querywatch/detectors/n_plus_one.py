@@ -73,7 +73,7 @@ def detect(scope: ScopeRecord, config: Config) -> Iterator[Finding]:
 def _group(scope: ScopeRecord) -> dict[object, list[ScopeQuery]]:
     groups: dict[object, list[ScopeQuery]] = defaultdict(list)
     for query in scope.queries:
-        where = query.relationship or (query.kind, query.statement, query.call_site)
+        where = query.relationship or (query.kind, query.fingerprint.id, query.call_site)
         groups[where].append(query)
     return groups
 

@@ -9,10 +9,11 @@ place once there is one.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from querywatch.records import Finding, ScopeRecord
+from querywatch.records import Finding, ScopeQuery, ScopeRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,9 +50,13 @@ def detect(scope: ScopeRecord, config: Config) -> Iterator[Finding]:
         config: `slow_query_s` is used.
     """
     seen_at = scope.started_at + scope.duration_s
+    # Texts that differ in white space or aliases only are one statement.
+    groups: dict[object, list[ScopeQuery]] = defaultdict(list)
     for query in scope.queries:
-        if not query.slow_calls:
-            continue
+        if query.slow_calls:
+            groups[query.fingerprint.id, query.database, query.call_site].append(query)
+    for queries in groups.values():
+        query = max(queries, key=lambda each: each.max_s)
         where = "" if query.call_site is None else f" at {query.call_site} in {query.call_site.function}"
         yield Finding(
             code=CODE,
@@ -65,8 +70,8 @@ def detect(scope: ScopeRecord, config: Config) -> Iterator[Finding]:
             fingerprint=query.fingerprint.id,
             call_site=query.call_site,
             scope=scope.name,
-            count=query.slow_calls,
-            total_s=query.total_s,
+            count=sum(each.slow_calls for each in queries),
+            total_s=sum(each.total_s for each in queries),
             first_seen_at=seen_at,
             last_seen_at=seen_at,
             evidence=SlowQueryEvidence(sql=query.fingerprint.sql, max_s=query.max_s, limit_s=config.slow_query_s),
