@@ -116,6 +116,7 @@ class Accounting:
         """Build the function that counts one execution: a closure, whose names are found faster than attributes."""
         number, slow_s = self.number, self.slow_s
         get_scope, find_samples, look, on_error = current_scope.get, self._find_samples, self._look, self._on_error
+        account_early = self._account_early
 
         def account(cursor: Any, statement: str, parameters: Any, context: Any, elapsed: float) -> None:  # noqa: C901 - one place, because a call costs as much as five of these lines
             try:
@@ -123,12 +124,16 @@ class Accounting:
                 if scope is None or scope.closed:
                     scope = find_checkout_scope(context)
                 compiled = context.compiled
-                if compiled is None:
-                    key = statement
-                elif statement is context.statement:
-                    key = compiled.string
-                else:
-                    key = _choose_key(statement, context)
+                try:
+                    if compiled is None:
+                        key = statement
+                    elif statement is context.statement:
+                        key = compiled.string
+                    else:
+                        key = _choose_key(statement, context)
+                except AttributeError:
+                    account_early(scope, Execution(statement, parameters, context, elapsed))
+                    return
                 try:
                     samples = scope.slots[number][key]
                 except KeyError:
@@ -155,6 +160,12 @@ class Accounting:
 
         return account
 
+    def _account_early(self, scope: OpenScope, execution: Execution) -> None:
+        """Count a default or sequence that runs before its INSERT has a text; SQLAlchemy fetches its row by itself."""
+        samples = self._find_samples(scope, execution.statement, *execution[:3])
+        samples.append(execution.elapsed_s)
+        self._look(scope, samples, execution)
+
     # -- what failed
 
     def account_failure(self, execution: Execution, error: BaseException) -> None:
@@ -180,7 +191,8 @@ class Accounting:
     def take_failed_fetch(self, samples: Samples, context: Any, error: BaseException) -> None:
         """Count a fetch that raised."""
         try:
-            self._note_failure(samples, _rebuild_execution(context, samples[-1]), error)
+            # A list as long as its limit may have been emptied by the background since.
+            self._note_failure(samples, _rebuild_execution(context, samples[-1] if samples else 0.0), error)
         except Exception as own_error:  # noqa: BLE001 - see the module's docstring
             self._on_error("capture", own_error)
 
@@ -299,7 +311,7 @@ def _choose_key(statement: str, context: Any) -> str:
     # insertmanyvalues sends a text for each batch size; they are one statement. Anything else sent with the context of
     # another statement (a sequence that runs first), or rewritten by a listener, stands for itself.
     batch = context.execute_style is ExecuteStyle.INSERTMANYVALUES and statement[:6] == string[:6]
-    return string if batch or statement is context.statement else statement
+    return string if batch or statement is getattr(context, "statement", None) else statement
 
 
 def _rebuild_execution(context: Any, elapsed: float) -> Execution:
