@@ -117,8 +117,6 @@ class Aggregate:
         new = samples[folded.samples - folded.released : end - folded.released]
         folded.samples = end
         totals = self._find(samples.source.database, samples.shape)
-        late_s = sum(samples.late[:late])
-        del samples.late[:late]
         if new:
             total_s, max_s = sum(new), max(new)
             folded.max_s = max(folded.max_s, max_s)
@@ -131,8 +129,9 @@ class Aggregate:
             totals.calls += len(new)
             folded.total_s += total_s
             totals.total_s += total_s
-        folded.total_s += late_s
-        totals.total_s += late_s
+        for index, elapsed_s in samples.late[:late]:
+            self._add_late(totals, samples, index - folded.released, elapsed_s)
+        del samples.late[:late]
         totals.last_seen_at = self._clock()
         totals.errors.update(samples.failures[folded.failures : failures])
         folded.failures = failures
@@ -143,6 +142,22 @@ class Aggregate:
         self._note_call_sites(totals, samples)
         self._note_example(totals, samples)
         return totals
+
+    def _add_late(self, totals: StatementTotals, samples: Samples, position: int, elapsed_s: float) -> None:
+        """Add the time of a fetch to a sample that was read before."""
+        folded = samples.folded
+        folded.total_s += elapsed_s
+        totals.total_s += elapsed_s
+        if not 0 <= position < len(samples):
+            return  # let go meanwhile: only the sum can still be right
+        before_s = samples[position]
+        samples[position] = after_s = before_s + elapsed_s
+        totals.histogram.move(before_s, after_s)
+        folded.max_s = max(folded.max_s, after_s)
+        totals.max_s = max(totals.max_s, after_s)
+        if before_s < self._slow_s <= after_s:
+            folded.slow_calls += 1
+            totals.slow_calls += 1
 
     def query_stats(self) -> list[QueryStats]:
         """Return the statistics by fingerprint and database, by total time, highest first."""

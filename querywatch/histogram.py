@@ -48,6 +48,17 @@ class HistogramBuilder:
             index = ceil(log2(value) * BUCKETS_PER_DOUBLING) - 1
             counts[index] = counts.get(index, 0) + 1
 
+    def move(self, before_s: float, after_s: float) -> None:
+        """Count a duration that was added as *before_s* as *after_s* from now on."""
+        if before_s < _LEAST_S:
+            self._zeros -= 1
+        else:
+            index = math.ceil(math.log2(before_s) * BUCKETS_PER_DOUBLING) - 1
+            self._counts[index] -= 1
+            if not self._counts[index]:
+                del self._counts[index]
+        self.add((after_s,))
+
     def build(self) -> Histogram:
         """Return what has been counted so far, as a record."""
         return Histogram(counts=dict(sorted(self._counts.items())), zeros=self._zeros)

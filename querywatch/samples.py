@@ -125,8 +125,8 @@ class Samples(list[float]):
         self.occurrences: list[Occurrence] = []
         #: A fetch strategy that is free to be used again, None if there is none.
         self.fetch: Any = None
-        #: Time of fetches that ended after their sample was read.
-        self.late: list[float] = []
+        #: Fetches that ended after their sample was read: which sample, and seconds.
+        self.late: list[tuple[int, float]] = []
         #: Who asked -> [executions, execution contexts]; each look speaks for all executions since the one before.
         self.askers: dict[Asker, list[int]] = {}
         self.last_asker = NOBODY
@@ -269,6 +269,7 @@ def forget_samples() -> None:
     for scope in list(open_scopes.values()):
         scope.slots = {}
         scope.evicted = []
+        scope.reported = {}
 
 
 def find_sinks(scope: OpenScope) -> list[Sink]:

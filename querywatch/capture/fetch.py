@@ -50,14 +50,28 @@ def add_fetch_time(samples: Samples, index: int, elapsed: float, context: Any) -
         elapsed: Seconds.
         context: SQLAlchemy's execution context.
     """
-    if index < samples.folded.samples:
-        # The background has read the sample already; the time still counts in the total.
-        samples.late.append(elapsed)
-        return
-    before = samples[index]
-    samples[index] = total = before + elapsed
+    if index < samples.folded.samples or samples.folded.released:
+        before, total = _add_late(samples, index, elapsed, context)
+    else:
+        before = samples[index]
+        samples[index] = total = before + elapsed
     if before < samples.source.slow_s <= total:
         samples.source.take_slow_fetch(samples, context, total)
+
+
+def _add_late(samples: Samples, index: int, elapsed: float, context: Any) -> tuple[float, float]:
+    """Leave the time to the background, which has read the sample already: a slow fetch outlasts a pass.
+
+    Returns:
+        Seconds of the execution before this fetch and after it.
+    """
+    before = getattr(context, "_querywatch_late_s", None)  # an attribute of ours
+    if before is None:
+        position = index - samples.folded.released
+        before = samples[position] if 0 <= position < len(samples) else 0.0
+    context._querywatch_late_s = before + elapsed
+    samples.late.append((index, elapsed))
+    return before, before + elapsed
 
 
 class TimedFetch(CursorFetchStrategy):
