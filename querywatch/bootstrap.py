@@ -145,8 +145,19 @@ def _build_monitor(config: Config, engine: Engine | None) -> Monitor:
 _original_init = Engine.__init__
 
 
-def _init_and_watch(self: Engine, *arguments: Any, **keywords: Any) -> None:
-    _original_init(self, *arguments, **keywords)
+def _init_and_watch(  # noqa: PLR0913, PLR0917 - SQLAlchemy's signature
+    self: Engine,
+    pool: Any,
+    dialect: Any,
+    url: Any,
+    logging_name: Any = None,
+    echo: Any = None,
+    query_cache_size: int = 500,
+    execution_options: Any = None,
+    hide_parameters: bool = False,  # noqa: FBT001, FBT002
+) -> None:
+    # Every name spelled out, because create_engine() reads from the constructor's code which keywords it may pass on.
+    _original_init(self, pool, dialect, url, logging_name, echo, query_cache_size, execution_options, hide_parameters)
     monitor = _process_monitor
     if monitor is None or monitor.closed:
         return

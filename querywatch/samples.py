@@ -140,8 +140,8 @@ class Samples(list[float]):
         #: Unix time of the second execution and of the latest look, None before.
         self.repeated_at: float | None = None
         self.looked_at: float | None = None
-        #: Length at which the hot path looks closely again.
-        self.next_look = 1
+        #: How many samples there must be before the one that the hot path looks at closely.
+        self.next_look = 0
         #: Name of the mapped class an ORM SELECT loads, None for anything else.
         self.select_entity: str | None = None
         #: How many samples, rows and failures have been added to the totals.

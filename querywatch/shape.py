@@ -147,8 +147,8 @@ class _Token(NamedTuple):
 
 
 _WORD = r"\w$"
-_PLAIN = r"'[^']*+(?:''[^']*+)*+(?:'|\Z)"
-_ESCAPED = r"'(?:[^'\\]|\\.|'')*+(?:'|\\?\Z)"
+_PLAIN = r"'[^']*+(?>(?:''[^']*+)*)(?:'|\Z)"
+_ESCAPED = r"'(?>(?:[^'\\]|\\.|'')*)(?:'|\\?\Z)"
 
 
 def _strings(dialect: str) -> Iterator[_Token]:
@@ -169,7 +169,7 @@ def _strings_with_tags(dialect: str) -> Iterator[_Token]:
         yield _Token("$", r"(?P<tag>|[^\W\d]\w*+)\$.*?(?:\$(?P=tag)\$|\Z)", _WORD)
     if dialect in {"oracle", ""}:
         pairs = r"\[.*?(?:\]'|\Z)|\(.*?(?:\)'|\Z)|\{.*?(?:\}'|\Z)|<.*?(?:>'|\Z)"
-        yield _Token("nNqQ", rf"(?:(?<=[nN])[qQ])?+(?<=[qQ])'(?:{pairs}|(?P<end>\S).*?(?:(?P=end)'|\Z))", _WORD)
+        yield _Token("nNqQ", rf"(?>(?:(?<=[nN])[qQ])?)(?<=[qQ])'(?:{pairs}|(?P<end>\S).*?(?:(?P=end)'|\Z))", _WORD)
 
 
 def _numbers(dialect: str) -> Iterator[_Token]:
@@ -177,8 +177,8 @@ def _numbers(dialect: str) -> Iterator[_Token]:
     # MySQL reads 123abc as a name, the others as a number with a name behind it.
     whole = r"[0-9]*+(?![\w$])" if dialect in _MYSQL else r"[0-9_]*+"
     yield _Token("0", r"(?:[xX][0-9A-Fa-f_]++|[bBoO][0-7_]++)", _WORD)
-    yield _Token("0-9", rf"(?:[0-9_]*+(?:\.[0-9_]*+(?:{exponent})?+|{exponent})|{whole})", _WORD)
-    yield _Token(".", rf"[0-9][0-9_]*+(?:{exponent})?+", _WORD)
+    yield _Token("0-9", rf"(?:[0-9_]*+(?:\.[0-9_]*+(?>(?:{exponent})?)|{exponent})|{whole})", _WORD)
+    yield _Token(".", rf"[0-9][0-9_]*+(?>(?:{exponent})?)", _WORD)
 
 
 def _placeholders(dialect: str) -> Iterator[_Token]:
@@ -186,7 +186,7 @@ def _placeholders(dialect: str) -> Iterator[_Token]:
     yield _Token("$", r"\w++", _WORD)
     yield _Token(":", r"\w++", r":\w")
     if dialect not in {"sqlite", "oracle"}:
-        yield _Token("%", r"(?:\([^()%]*+\))?+[sbt]\b", "%")
+        yield _Token("%", r"(?>(?:\([^()%]*+\))?)[sbt]\b", "%")
     if dialect in {"mssql", "sqlite"}:
         yield _Token("@", r"[pP]?[0-9]++\b", r"@\w$")
 
@@ -202,39 +202,39 @@ def _comments(dialect: str) -> Iterator[_Token]:
     if dialect in _MYSQL | {"sqlite", "oracle"}:
         yield _Token("/", r"\*.*?(?:\*/|\Z)")
     else:
-        yield _Token("/", r"\*[^*/]*+(?:(?:\*(?!/)|/(?!\*))[^*/]*+)*+\*/")
+        yield _Token("/", r"\*[^*/]*+(?>(?:(?:\*(?!/)|/(?!\*))[^*/]*+)*)\*/")
 
 
 def _names(dialect: str) -> Iterator[_Token]:
     if dialect not in _MYSQL:
-        yield _Token('"', '[^"]*+(?:""[^"]*+)*+"')
+        yield _Token('"', '[^"]*+(?>(?:""[^"]*+)*)"')
     if dialect not in _POSTGRES:
-        yield _Token("`", "[^`]*+(?:``[^`]*+)*+`")
+        yield _Token("`", "[^`]*+(?>(?:``[^`]*+)*)`")
     if dialect in {"mssql", "sqlite"}:
-        yield _Token(r"\[", r"[^\]]*+(?:\]\][^\]]*+)*+\]")
+        yield _Token(r"\[", r"[^\]]*+(?>(?:\]\][^\]]*+)*)\]")
 
 
 # A placeholder's cast is the driver's doing: psycopg2 sends none, psycopg and asyncpg do.
 _CAST = (
-    r'(?:::(?:[^\W\d][\w.]*+|"[^"]*+")(?:\([0-9, ]*+\))?+'
-    r"(?i: with(?:out)? time zone| precision| varying(?:\([0-9]*+\))?+)?+(?:\[\])*+)*+"
+    r'(?>(?:::(?:[^\W\d][\w.]*+|"[^"]*+")(?>(?:\([0-9, ]*+\))?)'
+    r"(?>(?i: with(?:out)? time zone| precision| varying(?>(?:\([0-9]*+\))?))?)(?>(?:\[\])*))*)"
 )
 
 # What SQLAlchemy writes for an empty IN list, up to the closing parenthesis.
-_NO_VALUE = r"(?:1|_in_[0-9]++|CAST\(NULL AS [^()]*+(?:\([^()]*+\)[^()]*+)?+\))"
+_NO_VALUE = r"(?:1|_in_[0-9]++|CAST\(NULL AS [^()]*+(?>(?:\([^()]*+\)[^()]*+)?)\))"
 _EMPTY_LIST = (
-    r"(?:(?:NULL|\(NULL(?:, NULL)*+\))\) (?:AND \(1 != 1\)|OR \(1 = 1\))"  # noqa: S608 (it reads SQL)
-    rf"|SELECT {_NO_VALUE}(?:, {_NO_VALUE})*+"
-    r"(?: FROM (?:DUAL|\(SELECT [^()]*+\)(?: as _empty_set)?+))?+ WHERE 1!=1\))"
+    r"(?:(?:NULL|\(NULL(?>(?:, NULL)*)\))\) (?:AND \(1 != 1\)|OR \(1 = 1\))"  # noqa: S608 (it reads SQL)
+    rf"|SELECT {_NO_VALUE}(?>(?:, {_NO_VALUE})*)"
+    r"(?>(?: FROM (?:DUAL|\(SELECT [^()]*+\)(?>(?: as _empty_set)?)))?) WHERE 1!=1\))"
 )
 
 
 def _rows(literals: Iterable[_Token]) -> str:
     member = rf"(?:[-+]?(?:{_any(token.whole() for token in literals)}){_CAST}|(?i:null|true|false)\b)"
-    members = rf"{member}(?:\s*+,\s*+{member})*+\s*+(?:\)|,?\s*+\Z)"
+    members = rf"{member}(?>(?:\s*+,\s*+{member})*)\s*+(?:\)|,?\s*+\Z)"
     # The arguments of a function are no list: f(1, 2) and f(1) are two statements.
     no_function = r"""(?:(?<![\w"`\]$]\()|(?<=[\s)][iI][nN]\()|(?<=[vV][aA][lL][uU][eE][sS]\())"""
-    return rf"(?<=\(){no_function}\s*+{members}(?:\s*+,\s*+(?:\(\s*+{members}|\(?\s*+\Z))*+"
+    return rf"(?<=\(){no_function}\s*+{members}(?>(?:\s*+,\s*+(?:\(\s*+{members}|\(?\s*+\Z))*)"
 
 
 def _any(patterns: Iterable[str]) -> str:
@@ -248,7 +248,7 @@ def _scanner(dialect: str) -> re.Pattern[str]:
     comments = list(_comments(dialect))
     top_literals = [*_strings_with_tags(dialect), *literals]
     unclosed = [_Token(token.first, ".*") for token in names]
-    blank = rf"(?:\s|{_any(token.whole() for token in comments)})*+"
+    blank = rf"(?>(?:\s|{_any(token.whole() for token in comments)})*)"
     begin_blank = rf"(?:(?<=[\t\n\r\f\v])|{_any(token.continued() for token in comments)})"
 
     firsts = "".join(dict.fromkeys(token.first for token in [*top_literals, *names, *comments]))

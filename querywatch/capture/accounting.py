@@ -22,6 +22,7 @@ from querywatch.callsite import find_caller
 from querywatch.capture.database import describe_database
 from querywatch.capture.fetch import DEFAULT_FETCH, TimedFetch, time_buffered_fetches
 from querywatch.capture.orm import read_load_mark, read_select_entity
+from querywatch.capture.parameters import is_same, keep_plain
 from querywatch.capture.pool import find_checkout_scope
 from querywatch.dialects import find_dialect
 from querywatch.samples import (
@@ -54,8 +55,6 @@ _TEXTS_LIMIT = 2_000
 _SHAPES_LIMIT = 2_000
 # A text longer than this is scanned again each time rather than kept.
 _KEPT_TEXT_LENGTH = 10_000
-# More parameters than this are not compared: on SQLAlchemy 2.0 each row of a flush carries those of all rows.
-_COMPARED_PARAMETERS = 50
 
 _numbers = itertools.count(1)
 
@@ -118,7 +117,7 @@ class Accounting:
         get_scope, find_samples, look, on_error = current_scope.get, self._find_samples, self._look, self._on_error
         account_early = self._account_early
 
-        def account(cursor: Any, statement: str, parameters: Any, context: Any, elapsed: float) -> None:  # noqa: C901 - one place, because a call costs as much as five of these lines
+        def account(cursor: Any, statement: str, parameters: Any, context: Any, elapsed: float) -> None:  # noqa: C901, PLR0912 - one place, because a call costs as much as five of these lines
             try:
                 scope = get_scope()
                 if scope is None or scope.closed:
@@ -138,8 +137,9 @@ class Accounting:
                     samples = scope.slots[number][key]
                 except KeyError:
                     samples = find_samples(scope, key, statement, parameters, context)
+                index = len(samples)
                 samples.append(elapsed)
-                if elapsed >= slow_s or len(samples) >= samples.next_look:
+                if elapsed >= slow_s or index >= samples.next_look:
                     look(scope, samples, Execution(statement, parameters, context, elapsed))
                 if context._is_server_side:
                     time_buffered_fetches(context, cursor, samples)
@@ -153,7 +153,7 @@ class Accounting:
                     # or keeping its place on SQLAlchemy's context, costs more than all the rest.
                     fetch = samples.fetch or TimedFetch(samples)
                     samples.fetch = None
-                    fetch.index = len(samples) - 1
+                    fetch.index = index
                     context.cursor_fetch_strategy = fetch
             except Exception as error:  # noqa: BLE001 - see the module's docstring
                 on_error("capture", error)
@@ -210,7 +210,7 @@ class Accounting:
                 ended_at=time.time(),
                 elapsed_s=execution.elapsed_s,
                 statement=execution.statement,
-                parameters=None if context.executemany else execution.parameters,
+                parameters=None if context.executemany else keep_plain(execution.parameters),
                 failure=failure,
                 asker=_find_asker(context),
                 trace=current_context(),
@@ -231,7 +231,7 @@ class Accounting:
             if len(slots) >= _TEXTS_LIMIT:
                 scope.evicted.extend({id(each): each for each in list(slots.values())}.values())
                 slots.clear()
-            kept = None if context.executemany else parameters
+            kept = None if context.executemany else keep_plain(parameters)
             samples = slots.setdefault(shape, Samples(self, shape, statement, kept))
         if len(slots) < _TEXTS_LIMIT and len(key) < _KEPT_TEXT_LENGTH:
             slots[key] = samples
@@ -252,9 +252,10 @@ class Accounting:
     def _look(self, scope: OpenScope, samples: Samples, execution: Execution) -> None:
         """Look closely at an execution: who asked, with the same parameters, in a new execution context?"""
         seen = len(samples)
-        if seen >= samples.next_look:
+        if seen > samples.next_look:
             self._note_asker(samples, execution, seen)
-            samples.next_look = seen + 1 if seen < _LOOK_AT_EACH else min(seen + seen // 4, SAMPLES_LIMIT)
+            # Of the execution after this one, or of one ever farther away.
+            samples.next_look = seen if seen < _LOOK_AT_EACH else min(seen + seen // 4, SAMPLES_LIMIT) - 1
             if seen >= SAMPLES_LIMIT:
                 self._evict(scope, samples)
         if execution.elapsed_s >= self.slow_s:
@@ -275,7 +276,7 @@ class Accounting:
         else:
             asker = _find_asker(context)
             if samples.same_parameters is not False:
-                samples.same_parameters = _is_same(execution.parameters, samples.parameters)
+                samples.same_parameters = is_same(execution.parameters, samples.parameters)
             self._note_repetition(samples, context)
         counts = samples.askers.setdefault(asker, [0, 0])
         counts[0] += weight
@@ -317,13 +318,6 @@ def _choose_key(statement: str, context: Any) -> str:
 def _rebuild_execution(context: Any, elapsed: float) -> Execution:
     parameters = context.parameters[0] if context.parameters else ()
     return Execution(context.statement, parameters, context, elapsed)
-
-
-def _is_same(parameters: Any, first: Any) -> bool:
-    try:
-        return len(parameters) <= _COMPARED_PARAMETERS and bool(parameters == first)
-    except Exception:  # noqa: BLE001 - an application's value may compare as it likes
-        return False
 
 
 def _find_sqlstate(error: BaseException) -> str | None:

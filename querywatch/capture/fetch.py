@@ -25,7 +25,6 @@ DEFAULT_FETCH = DefaultExecutionContext.cursor_fetch_strategy
 
 _fetchone = CursorFetchStrategy.fetchone
 _fetchmany = CursorFetchStrategy.fetchmany
-_fetchall = CursorFetchStrategy.fetchall
 _handle_exception = CursorFetchStrategy.handle_exception
 
 
@@ -105,17 +104,20 @@ class TimedFetch(CursorFetchStrategy):
         return rows
 
     def fetchall(self, result: Any, dbapi_cursor: Any) -> Any:
+        # SQLAlchemy's three lines and not a call of them, as everything here: nearly every query on SQLite ends here.
         started = perf_counter()
-        rows = _fetchall(self, result, dbapi_cursor)
+        try:
+            rows = dbapi_cursor.fetchall()
+            result._soft_close()
+        except BaseException as error:  # noqa: BLE001 - handled by SQLAlchemy, which raises
+            self.handle_exception(result, dbapi_cursor, error)
         elapsed = perf_counter() - started
         samples, index = self.samples, self.index
         samples.rows.append(len(rows))
-        elapsed += samples[index]
-        # `add_fetch_time` in place: nearly every query on SQLite ends here.
-        if index >= samples.folded.samples and elapsed < samples.source.slow_s:
-            samples[index] = elapsed
+        if index >= samples.folded.samples and (total := samples[index] + elapsed) < samples.source.slow_s:
+            samples[index] = total
         else:
-            add_fetch_time(samples, index, elapsed - samples[index], result.context)
+            add_fetch_time(samples, index, elapsed, result.context)
         self.rows_index = -1
         samples.fetch = self
         return rows

@@ -30,8 +30,8 @@ _TOKEN = re.compile(r"""(?:"[^"]*+"|`[^`]*+`|\[[^\]]*+\])|[\w$@#]++|[-+*/<>=~!%^
 _NO_SPACE = re.compile(r" (?=[,;.)\]])|(?<=[(\[.]) |(?<=\w) (?=\()")
 _MAIN_KEYWORD = re.compile(r"\b(?:SELECT|INSERT|UPDATE|DELETE|MERGE)\b")
 _TABLE = re.compile(
-    r"\b(?:FROM|JOIN|INTO|(?<!FOR )(?<!DO )(?<!KEY )UPDATE|TABLE) (?:ONLY |IF (?:NOT )?EXISTS )?+"
-    r"""(?!(?:SELECT|SET|LATERAL|UNNEST)\b)((?:"[^"]+"|`[^`]+`|\[[^\]]+\]|[\w$#]++|\.)++)(?!\()"""
+    r"\b(?:FROM|JOIN|INTO|(?<!FOR )(?<!DO )(?<!KEY )UPDATE|TABLE) (?>(?:ONLY |IF (?:NOT )?EXISTS )?)"
+    r"""(?!(?:SELECT|SET|LATERAL|UNNEST)\b)((?>(?:"[^"]+"|`[^`]+`|\[[^\]]+\]|[\w$#]++|\.)+))(?!\()"""
 )
 _QUOTES = re.compile(r'["`\[\]]')
 
