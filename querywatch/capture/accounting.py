@@ -141,22 +141,25 @@ class Accounting:
                 samples.append(elapsed)
                 if elapsed >= slow_s or index >= samples.next_look:
                     look(scope, samples, Execution(statement, parameters, context, elapsed))
-                if context._is_server_side:
-                    time_buffered_fetches(context, cursor, samples)
-                elif not fetches_lazily:
-                    if knows_rowcount:
+                if not context._is_server_side:
+                    if not fetches_lazily:
+                        if knows_rowcount:
+                            samples.rows.append(cursor.rowcount)
+                    elif cursor.description is None:
                         samples.rows.append(cursor.rowcount)
-                elif cursor.description is None:
-                    samples.rows.append(cursor.rowcount)
-                elif context.cursor_fetch_strategy is DEFAULT_FETCH:
-                    # Taken from the samples and given back when the rows are fetched: making an object for each query,
-                    # or keeping its place on SQLAlchemy's context, costs more than all the rest.
-                    fetch = samples.fetch or TimedFetch(samples)
-                    samples.fetch = None
-                    fetch.index = index
-                    context.cursor_fetch_strategy = fetch
+                    elif context.cursor_fetch_strategy is DEFAULT_FETCH:
+                        # Taken from the samples and given back when the rows are fetched: making an object for each
+                        # query, or keeping its place on SQLAlchemy's context, costs more than all the rest.
+                        fetch = samples.fetch or TimedFetch(samples)
+                        samples.fetch = None
+                        fetch.index = index
+                        context.cursor_fetch_strategy = fetch
+                    return
             except Exception as error:  # noqa: BLE001 - see the module's docstring
                 on_error("capture", error)
+                return
+            # Out of the guard: it fetches the first row in SQLAlchemy's place, whose error is the application's.
+            time_buffered_fetches(context, cursor, samples, index)
 
         return account
 

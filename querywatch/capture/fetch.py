@@ -28,16 +28,20 @@ _fetchmany = CursorFetchStrategy.fetchmany
 _handle_exception = CursorFetchStrategy.handle_exception
 
 
-def time_buffered_fetches(context: Any, cursor: Any, samples: Samples) -> None:
-    """Let the fetches of a server-side cursor add to the sample of its execution, which is the last one of *samples*.
+def time_buffered_fetches(context: Any, cursor: Any, samples: Samples, index: int) -> None:
+    """Let the fetches of a server-side cursor add to the sample of its execution.
 
     Args:
         context: SQLAlchemy's execution context, its statement just executed.
         cursor: The driver's cursor.
         samples: Where the execution was counted.
+        index: Which sample it is.
+
+    Raises:
+        BaseException: What the driver raised for the first row; it is the application's.
     """
     if context.cursor_fetch_strategy is DEFAULT_FETCH and cursor.description is not None:
-        context.cursor_fetch_strategy = TimedBufferedFetch(context, cursor, samples)
+        context.cursor_fetch_strategy = TimedBufferedFetch(context, cursor, samples, index)
 
 
 def add_fetch_time(samples: Samples, index: int, elapsed: float, context: Any) -> None:
@@ -49,11 +53,15 @@ def add_fetch_time(samples: Samples, index: int, elapsed: float, context: Any) -
         elapsed: Seconds.
         context: SQLAlchemy's execution context.
     """
-    if index < samples.folded.samples or samples.folded.released:
+    try:
+        if index < samples.folded.samples or samples.folded.released:
+            before, total = _add_late(samples, index, elapsed, context)
+        else:
+            before = samples[index]
+            samples[index] = total = before + elapsed
+    except IndexError:
+        # The background let go of a full list within these lines.
         before, total = _add_late(samples, index, elapsed, context)
-    else:
-        before = samples[index]
-        samples[index] = total = before + elapsed
     if before < samples.source.slow_s <= total:
         samples.source.take_slow_fetch(samples, context, total)
 
@@ -114,9 +122,12 @@ class TimedFetch(CursorFetchStrategy):
         elapsed = perf_counter() - started
         samples, index = self.samples, self.index
         samples.rows.append(len(rows))
-        if index >= samples.folded.samples and (total := samples[index] + elapsed) < samples.source.slow_s:
-            samples[index] = total
-        else:
+        try:
+            if index >= samples.folded.samples and (total := samples[index] + elapsed) < samples.source.slow_s:
+                samples[index] = total
+            else:
+                add_fetch_time(samples, index, elapsed, result.context)
+        except IndexError:
             add_fetch_time(samples, index, elapsed, result.context)
         self.rows_index = -1
         samples.fetch = self
@@ -145,18 +156,23 @@ class TimedBufferedFetch(BufferedRowCursorFetchStrategy):
     Args:
         context: SQLAlchemy's execution context.
         cursor: The driver's cursor.
-        samples: Its last sample is the execution's.
+        samples: Where the execution was counted.
+        index: Which sample it is.
     """
 
     __slots__ = ("_index", "_rows", "_samples")
 
-    def __init__(self, context: Any, cursor: Any, samples: Samples) -> None:
+    def __init__(self, context: Any, cursor: Any, samples: Samples, index: int) -> None:
         self._samples = samples
-        self._index = len(samples) - 1
+        self._index = index
         self._rows = 0
         started = perf_counter()
         # Fetches the first row; where that fails, SQLAlchemy's own call would have failed just so, and in the same try.
-        super().__init__(cursor, context.execution_options)
+        try:
+            super().__init__(cursor, context.execution_options)
+        except BaseException as error:
+            samples.source.take_failed_fetch(samples, context, error)
+            raise
         add_fetch_time(samples, self._index, perf_counter() - started, context)
 
     @classmethod
