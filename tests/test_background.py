@@ -176,8 +176,8 @@ def test_what_was_stopped_stays_so_after_a_fork(make):
 
 
 @pytest.fixture
-def rests(make, monkeypatch):
-    """Run pieces of work of given CPU seconds in one pass nobody waits for, and return how long it rested after each."""
+def rests(make):
+    """Run pieces of given CPU seconds in a pass nobody waits for, and return how long it rested after each."""
 
     def run(*pieces, waiting=False):
         clock, rested, done = Clock(), [], threading.Event()
