@@ -35,7 +35,7 @@ class EngineCapture:
     """The calls of one engine.
 
     Args:
-        engine: A sync engine; kept by weak reference.
+        engine: A sync engine, kept by weak reference; of a copy made by `execution_options()`, the engine it copies.
         monitor: Who takes the scopes.
         config: `capture` and `slow_query_s` are used.
         on_error: Called with the stage and an exception of our own; must not raise.
@@ -44,6 +44,7 @@ class EngineCapture:
     def __init__(
         self, engine: Engine, monitor: Sink, config: Config, on_error: Callable[[str, Exception], None]
     ) -> None:
+        engine = _find_original(engine)
         self.accounting = Accounting(engine, monitor, config.slow_query_s, on_error)
         #: False lets calls pass uncounted.
         self.active = True
@@ -53,6 +54,8 @@ class EngineCapture:
         self._use_events = config.capture == "events"
         # Method -> what we put there, and what was there as an attribute of the instance (None: the class's method).
         self._replaced: dict[str, tuple[Any, Any]] = {}
+        # To whom nobody listened before.
+        self._unheard: list[weakref.ref[Any]] = []
 
     def attach(self) -> None:
         """Begin to count."""
@@ -61,6 +64,9 @@ class EngineCapture:
             return
         self.active = True
         vars(engine.dialect)[_KEY] = self
+        if self._use_events:
+            targets = (engine, engine.dialect)
+            self._unheard = [weakref.ref(target) for target in targets if "_has_events" not in vars(target)]
         for name, listener in self._listeners().items():
             event.listen(engine, name, listener)
         if self._use_events:
@@ -80,6 +86,12 @@ class EngineCapture:
             for name, listener in self._listeners().items():
                 if event.contains(engine, name, listener):
                     event.remove(engine, name, listener)
+        for reference in self._unheard:
+            target = reference()
+            if target is not None and not _has_listeners(target):
+                # SQLAlchemy itself never takes it back, and dispatches for ever, at 7 microseconds a query.
+                vars(target).pop("_has_events", None)
+        self._unheard.clear()
         if dialect is None:
             return
         vars(dialect).pop(_KEY, None)
@@ -162,6 +174,18 @@ class EngineCapture:
             return None
         context._querywatch_started = None
         return perf_counter() - started
+
+
+def _find_original(engine: Engine) -> Engine:
+    """Return the engine that *engine* is a copy of: listeners of a copy hear nothing of the others."""
+    while (original := getattr(engine, "_proxied", None)) is not None:
+        engine = original
+    return engine
+
+
+def _has_listeners(target: Any) -> bool:
+    dispatch = target.dispatch
+    return any(getattr(dispatch, name) for name in dispatch._event_names)
 
 
 def find_capture(engine: Engine) -> EngineCapture | None:
