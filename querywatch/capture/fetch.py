@@ -81,6 +81,25 @@ def _add_late(samples: Samples, index: int, elapsed: float, context: Any) -> tup
     return before, before + elapsed
 
 
+def _count_row(samples: Samples, index: int) -> int:
+    """Count one row, in one number for all rows of a result unless the background has read that number.
+
+    Args:
+        samples: Where the execution was counted.
+        index: Where in their rows that number is, -1 before the first row.
+
+    Returns:
+        Where it is now.
+    """
+    rows = samples.rows
+    # Past the end: the background has put the rows of several samples into one list.
+    if samples.folded.rows <= index < len(rows):
+        rows[index] += 1
+        return index
+    rows.append(1)
+    return len(rows) - 1
+
+
 class TimedFetch(CursorFetchStrategy):
     """SQLAlchemy's default strategy, timed.
 
@@ -101,7 +120,7 @@ class TimedFetch(CursorFetchStrategy):
         row = _fetchone(self, result, dbapi_cursor, hard_close)
         add_fetch_time(self.samples, self.index, perf_counter() - started, result.context)
         if row is not None:
-            self._count_row()
+            self.rows_index = _count_row(self.samples, self.rows_index)
         return row
 
     def fetchmany(self, result: Any, dbapi_cursor: Any, size: int | None = None) -> Any:
@@ -140,15 +159,6 @@ class TimedFetch(CursorFetchStrategy):
         self.samples.source.take_failed_fetch(self.samples, result.context, err)
         _handle_exception(self, result, dbapi_cursor, err)
 
-    def _count_row(self) -> None:
-        """Count one row, in one number for all rows of the result, unless the background has read that number."""
-        rows = self.samples.rows
-        if self.rows_index >= self.samples.folded.rows:
-            rows[self.rows_index] += 1
-        else:
-            self.rows_index = len(rows)
-            rows.append(1)
-
 
 class TimedBufferedFetch(BufferedRowCursorFetchStrategy):
     """SQLAlchemy's strategy for server-side cursors, timed.
@@ -160,12 +170,12 @@ class TimedBufferedFetch(BufferedRowCursorFetchStrategy):
         index: Which sample it is.
     """
 
-    __slots__ = ("_index", "_rows", "_samples")
+    __slots__ = ("_index", "_rows_index", "_samples")
 
     def __init__(self, context: Any, cursor: Any, samples: Samples, index: int) -> None:
         self._samples = samples
         self._index = index
-        self._rows = 0
+        self._rows_index = -1
         started = perf_counter()
         # Fetches the first row; where that fails, SQLAlchemy's own call would have failed just so, and in the same try.
         try:
@@ -179,7 +189,7 @@ class TimedBufferedFetch(BufferedRowCursorFetchStrategy):
     def take_over(cls, samples: Samples, index: int, dbapi_cursor: Any, num: int) -> TimedBufferedFetch:
         """Return what `yield_per` puts in the place of a `TimedFetch`: an empty buffer of *num* rows."""
         self = cls.__new__(cls)
-        self._samples, self._index, self._rows = samples, index, 0
+        self._samples, self._index, self._rows_index = samples, index, -1
         BufferedRowCursorFetchStrategy.__init__(
             self, dbapi_cursor, {"max_row_buffer": num}, growth_factor=0, initial_buffer=deque()
         )
@@ -189,7 +199,7 @@ class TimedBufferedFetch(BufferedRowCursorFetchStrategy):
         started = perf_counter()
         row = super().fetchone(result, dbapi_cursor, hard_close)
         if row is not None:
-            self._rows += 1
+            self._rows_index = _count_row(self._samples, self._rows_index)
         add_fetch_time(self._samples, self._index, perf_counter() - started, result.context)
         return row
 
@@ -208,18 +218,6 @@ class TimedBufferedFetch(BufferedRowCursorFetchStrategy):
         self._samples.rows.append(len(rows))
         add_fetch_time(self._samples, self._index, perf_counter() - started, result.context)
         return rows
-
-    def soft_close(self, result: Any, dbapi_cursor: Any) -> None:
-        if self._rows:
-            self._samples.rows.append(self._rows)
-            self._rows = 0
-        super().soft_close(result, dbapi_cursor)
-
-    def hard_close(self, result: Any, dbapi_cursor: Any) -> None:
-        if self._rows:
-            self._samples.rows.append(self._rows)
-            self._rows = 0
-        super().hard_close(result, dbapi_cursor)
 
     def handle_exception(self, result: Any, dbapi_cursor: Any, err: BaseException) -> NoReturn:
         self._samples.source.take_failed_fetch(self._samples, result.context, err)
