@@ -151,12 +151,27 @@ class Samples(list[float]):
 class Folded:
     """How far the background has read one `Samples`."""
 
-    __slots__ = ("failures", "max_s", "occurrences", "released", "rows", "samples", "slow_calls", "total_s")
+    __slots__ = (
+        "absorbed_failures",
+        "failures",
+        "max_s",
+        "occurrences",
+        "released",
+        "released_at",
+        "rows",
+        "samples",
+        "slow_calls",
+        "total_s",
+    )
 
     def __init__(self) -> None:
         self.samples = 0
         #: Of the samples that were read, how many are no longer in the list.
         self.released = 0
+        #: When that was, by a monotonic clock in seconds.
+        self.released_at = 0.0
+        #: Failures of other samples of the statement that were made one with these.
+        self.absorbed_failures = 0
         self.occurrences = 0
         self.rows = 0
         self.failures = 0
@@ -269,6 +284,8 @@ def forget_samples() -> None:
     for scope in list(open_scopes.values()):
         scope.slots = {}
         scope.evicted = []
+        # What was told of the parent's statements says nothing of the child's.
+        scope.reported = {}
         scope.reported = {}
 
 

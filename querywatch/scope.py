@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from types import TracebackType
 
+# A thread that was about to append has long been given the processor by then.
+_STRAGGLER_LIMIT_S = 5.0
+
 _Function = TypeVar("_Function", bound="Callable[..., Any]")
 
 
@@ -75,7 +78,7 @@ class watch:  # noqa: N801 - reads as a statement: with watch("GET /users")
     def __init__(self, name: str, kind: str = "watch") -> None:
         self.name = name
         self.kind = kind
-        # A stack, because one decorator's object serves recursive calls; each `with watch(...)` has one of its own.
+        # A stack, because one object may be entered again while it is entered.
         self._entered: list[tuple[OpenScope, OpenScope | None]] = []
 
     def __enter__(self) -> Self:
@@ -86,9 +89,14 @@ class watch:  # noqa: N801 - reads as a statement: with watch("GET /users")
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._entered:
-            scope, outer = self._entered.pop()
-            close_scope(scope, outer=outer)
+        if not self._entered:
+            return
+        # The innermost one, unless threads or tasks share this object: then the one that is current here.
+        current = current_scope.get()
+        entered = next((pair for pair in reversed(self._entered) if pair[0] is current), self._entered[-1])
+        self._entered.remove(entered)
+        scope, outer = entered
+        close_scope(scope, outer=outer)
 
     async def __aenter__(self) -> Self:
         return self.__enter__()
@@ -146,20 +154,25 @@ class ScopeTotals:
         return tuple(sorted(self._by_name.values(), key=lambda stats: stats.database_s, reverse=True))
 
 
-def compact(scope: OpenScope) -> None:
+def compact(scope: OpenScope, clock: Callable[[], float] = time.monotonic) -> None:
     """Let go of what was read of full samples, and make one of those that are of one statement.
 
-    A scope that lasts as long as its program would grow for ever otherwise. Samples are let go one pass after they
-    were read, because a thread may still append to them.
+    A scope that lasts as long as its program would grow for ever otherwise. Samples are let go a while after they
+    were read, and not a pass, because a thread may still append to them and `flush` makes passes follow at once.
 
     Args:
         scope: Open; the application may add to `evicted` at the same time, so nothing is replaced here, only removed.
+        clock: Gives monotonic seconds.
     """
+    now = clock()
     first: dict[tuple[int, str], Samples] = {}
     for samples in list(scope.evicted):
         if samples.folded.released < samples.folded.samples:
             del samples[: samples.folded.samples - samples.folded.released]
             samples.folded.released = samples.folded.samples
+            samples.folded.released_at = now
+            continue
+        if now - samples.folded.released_at < _STRAGGLER_LIMIT_S:
             continue
         known = first.setdefault((samples.source.number, samples.shape), samples)
         if known is not samples:
@@ -173,6 +186,12 @@ def _absorb(known: Samples, more: Samples) -> None:
     known.folded.total_s += more.folded.total_s
     known.folded.max_s = max(known.folded.max_s, more.folded.max_s)
     known.folded.slow_calls += more.folded.slow_calls
+    known.folded.absorbed_failures += more.folded.failures + more.folded.absorbed_failures
+    # A result that is still being read goes on counting its rows and its time here.
+    known.rows += more.rows[more.folded.rows :]
+    known.failures += more.failures[more.folded.failures :]
+    known.late += more.late
+    more.rows, more.failures, more.late, more.folded = known.rows, known.failures, known.late, known.folded
     if more.same_parameters is False:
         known.same_parameters = False
     for asker, (asked, contexts) in more.askers.items():
@@ -261,7 +280,7 @@ def _find_culprits(group: list[Samples], most: Asker) -> tuple[Counter[Asker], C
     for each in group:
         for occurrence in list(each.occurrences):
             (slow if occurrence.failure is None else failed)[occurrence.asker] += 1
-    missing_failed = sum(each.folded.failures for each in group) - failed.total()
+    missing_failed = sum(each.folded.failures + each.folded.absorbed_failures for each in group) - failed.total()
     missing_slow = sum(each.folded.slow_calls for each in group) - slow.total()
     if missing_failed > 0:
         failed[most] += missing_failed
