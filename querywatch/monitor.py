@@ -53,6 +53,8 @@ _log = logging.getLogger("querywatch")
 _log.addHandler(logging.NullHandler())
 
 _FINGERPRINTS_LIMIT = 20_000
+# Scopes that ended and wait to be read; with more the background does not rest.
+_BACKLOG_LIMIT = 2_000
 
 
 class Exporter(Protocol):
@@ -280,15 +282,16 @@ class Monitor:
         for scope in self._late:
             self._guard("fold", self._fold_scope, scope)
         self._late = []
-        while self._ended:
+        # Not until there are none: under load there would always be one more, and no other stage would have its turn.
+        for _ in range(len(self._ended)):
             scope = self._ended[0]
             self._guard("fold", self._fold_scope, scope)
             self._late.append(scope)
             self._to_examine.append(self._ended.popleft())
-            self._background.rest()
+            self._rest()
         for scope in list(open_scopes.values()):
             self._guard("fold", self._fold_open_scope, scope)
-            self._background.rest()
+            self._rest()
 
     def _fold_open_scope(self, scope: OpenScope) -> None:
         self._fold_scope(scope)
@@ -310,7 +313,7 @@ class Monitor:
             pending, self._aggregate.pending = self._aggregate.pending, {}
         for totals in pending.values():
             self._guard("fingerprint", self._name_statement, totals)
-            self._background.rest()
+            self._rest()
 
     def _name_statement(self, totals: StatementTotals) -> None:
         totals.fingerprint = self._fingerprint(totals.shape, totals.database.dialect)
@@ -321,7 +324,7 @@ class Monitor:
             samples = self._own_samples(scope)
             self._scopes.add(scope, samples)
             self._guard("detect", self._examine, scope, samples, spans)
-            self._background.rest()
+            self._rest()
         if self._background.is_urgent:
             for scope in list(open_scopes.values()):
                 # A request has no name until it is routed: what it did is told when it ends.
@@ -374,7 +377,7 @@ class Monitor:
             return
         with self._lock:
             statements = self._aggregate.statements()
-        found = self._planning.run(statements, self._background.rest)
+        found = self._planning.run(statements, self._rest)
         self._findings.remove(self._planning.is_obsolete)
         self._findings.revise(self._planning.name_index)
         for finding in found:
@@ -382,6 +385,11 @@ class Monitor:
                 self._announce(finding)
 
     # -- small things
+
+    def _rest(self) -> None:
+        """Keep out of the application's way, unless its scopes end faster than they are read: they wait in memory."""
+        if len(self._ended) < _BACKLOG_LIMIT:
+            self._background.rest()
 
     def _list_databases(self) -> tuple[Database, ...]:
         """Return the databases that are watched, and those that were while statements ran on them."""
