@@ -15,6 +15,7 @@ import os
 import sys
 import sysconfig
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 
 _APPLICATION, _INSTALLED, _NOBODY = range(3)
 
-# What runs below or around an application's line and is never "the line" itself.
-_MACHINERY = tuple(f"{os.sep}{name}{os.sep}" for name in ("sqlalchemy", "greenlet", "querywatch"))
 _OWN_FOLDER = str(Path(__file__).parent) + os.sep
 _OWN_APPLICATIONS = tuple(_OWN_FOLDER + name + os.sep for name in ("demo",))
 
@@ -96,8 +95,10 @@ def _find_owner(file: str) -> int:
     path = os.path.abspath(file)  # noqa: PTH100 - Path.resolve would follow links, which the user did not write
     if path.startswith(_OWN_FOLDER):
         return _APPLICATION if path.startswith(_OWN_APPLICATIONS) else _NOBODY
-    if path.startswith(_PACKAGES):
-        return _NOBODY if any(part in path for part in _MACHINERY) else _INSTALLED
+    if path.startswith(_MACHINERY):
+        return _NOBODY
+    if path.startswith(_PACKAGES) or any(name in path for name in _PACKAGE_FOLDERS):
+        return _INSTALLED
     if path.startswith(_STANDARD_LIBRARY):
         return _NOBODY
     return _APPLICATION
@@ -111,11 +112,21 @@ def _shorten(file: str) -> str:
         return file
 
 
-def _folders(*names: str) -> tuple[str, ...]:
-    """Return Python's own folders of these names as prefixes, as they are written and with links followed."""
-    folders = [Path(path) for name, path in sysconfig.get_paths().items() if name in names]
-    return tuple({f"{path}{os.sep}" for folder in folders for path in (folder, folder.resolve())})
+def _prefixes(*folders: str | None) -> tuple[str, ...]:
+    """Return folders as prefixes of paths, as they are written and with links followed."""
+    known = [Path(folder) for folder in folders if folder]
+    return tuple({f"{path}{os.sep}" for folder in known for path in (folder, folder.resolve())})
 
 
-_PACKAGES = _folders("purelib", "platlib")
-_STANDARD_LIBRARY = _folders("stdlib", "platstdlib")
+def _package_folder(name: str) -> str | None:
+    spec = find_spec(name)
+    return str(Path(spec.origin).parent) if spec is not None and spec.origin else None
+
+
+# What runs below or around an application's line and is never "the line" itself. Wherever it is installed: for a user,
+# by the system, or from a folder that somebody works on.
+_MACHINERY = _prefixes(_package_folder("sqlalchemy"), _package_folder("greenlet"))
+_PACKAGES = _prefixes(sysconfig.get_path("purelib"), sysconfig.get_path("platlib"))
+# The user's own packages, and Debian's.
+_PACKAGE_FOLDERS = tuple(f"{os.sep}{name}{os.sep}" for name in ("site-packages", "dist-packages"))
+_STANDARD_LIBRARY = _prefixes(sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"))
