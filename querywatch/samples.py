@@ -197,6 +197,9 @@ class Source(Protocol):
     def take_slow_fetch(self, samples: Samples, context: Any, elapsed: float) -> None:
         """Note an execution that its fetches made slow. Must not raise."""
 
+    def note_error(self, error: Exception) -> None:
+        """Count an error of our own. Must not raise."""
+
     def take_failed_fetch(self, samples: Samples, context: Any, error: BaseException) -> None:
         """Count a fetch that raised. Must not raise itself."""
 

@@ -184,6 +184,10 @@ class Accounting:
         except Exception as own_error:  # noqa: BLE001 - see the module's docstring
             self._on_error("capture", own_error)
 
+    def note_error(self, error: Exception) -> None:
+        """Count an error of our own."""
+        self._on_error("capture", error)
+
     def take_slow_fetch(self, samples: Samples, context: Any, elapsed: float) -> None:
         """Note an execution that its fetches made slow."""
         try:

@@ -28,6 +28,19 @@ _fetchmany = CursorFetchStrategy.fetchmany
 _handle_exception = CursorFetchStrategy.handle_exception
 
 
+def reserve_attribute(dialect: Any) -> None:
+    """Make setting the strategy on a context cheap: 0.07 instead of 0.25 microseconds.
+
+    CPython keeps the attributes of a class's instances in arrays as long as there are few names. A name that comes too
+    late costs each instance a dict of its own; naming it on a context that is thrown away makes it come early.
+
+    Args:
+        dialect: Of the engine.
+    """
+    context_class = dialect.execution_ctx_cls
+    context_class.__new__(context_class).cursor_fetch_strategy = DEFAULT_FETCH
+
+
 def time_buffered_fetches(context: Any, cursor: Any, samples: Samples, index: int) -> None:
     """Let the fetches of a server-side cursor add to the sample of its execution.
 
@@ -45,7 +58,7 @@ def time_buffered_fetches(context: Any, cursor: Any, samples: Samples, index: in
 
 
 def add_fetch_time(samples: Samples, index: int, elapsed: float, context: Any) -> None:
-    """Add the time of a fetch to the sample of its execution.
+    """Add the time of a fetch to the sample of its execution. Raises nothing: the application has its rows.
 
     Args:
         samples: Where the execution was counted.
@@ -54,16 +67,19 @@ def add_fetch_time(samples: Samples, index: int, elapsed: float, context: Any) -
         context: SQLAlchemy's execution context.
     """
     try:
-        if index < samples.folded.samples or samples.folded.released:
+        try:
+            if index < samples.folded.samples or samples.folded.released:
+                before, total = _add_late(samples, index, elapsed, context)
+            else:
+                before = samples[index]
+                samples[index] = total = before + elapsed
+        except IndexError:
+            # The background let go of a full list within these lines.
             before, total = _add_late(samples, index, elapsed, context)
-        else:
-            before = samples[index]
-            samples[index] = total = before + elapsed
-    except IndexError:
-        # The background let go of a full list within these lines.
-        before, total = _add_late(samples, index, elapsed, context)
-    if before < samples.source.slow_s <= total:
-        samples.source.take_slow_fetch(samples, context, total)
+        if before < samples.source.slow_s <= total:
+            samples.source.take_slow_fetch(samples, context, total)
+    except Exception as error:  # noqa: BLE001 - see above
+        samples.source.note_error(error)
 
 
 def _add_late(samples: Samples, index: int, elapsed: float, context: Any) -> tuple[float, float]:
