@@ -344,22 +344,24 @@ class Monitor:
         record = build_record(scope, self, self._fingerprint)
         for detector in DETECTORS:
             for finding in detector.detect(record, self.config):
-                if self._tell(scope, finding) and finding.code == "n-plus-one":
-                    spans.extend(describe_burst(finding, samples, self._fingerprint))
+                added = self._tell(scope, finding)
+                if added is not None and added.code == "n-plus-one":
+                    spans.extend(describe_burst(added, samples, self._fingerprint))
 
-    def _tell(self, scope: OpenScope, finding: Finding) -> bool:
-        """Log what *finding* adds to what was told of this scope before; True if it added anything."""
+    def _tell(self, scope: OpenScope, finding: Finding) -> Finding | None:
+        """Log what *finding* adds to what was told of this scope before, and return it; None if it adds nothing."""
         key = key_in_scope(finding)
         told, told_s = scope.reported.get(key, (0, 0.0))
         if finding.count <= told:
-            return False
+            return None
         scope.reported[key] = (finding.count, finding.total_s or 0.0)
         added_s = None if finding.total_s is None else max(0.0, finding.total_s - told_s)
         evidence = finding.evidence
         if told and isinstance(evidence, CountsScopes):
             evidence = evidence.with_scopes(0)
-        self._add_finding(replace(finding, count=finding.count - told, total_s=added_s, evidence=evidence))
-        return True
+        added = replace(finding, count=finding.count - told, total_s=added_s, evidence=evidence)
+        self._add_finding(added)
+        return added
 
     def _add_finding(self, finding: Finding) -> None:
         finding = self._planning.name_index(finding) or finding
