@@ -181,6 +181,8 @@ class Accounting:
             samples = self._find_samples(scope, key, *execution[:3])
             samples.append(execution.elapsed_s)
             self._note_failure(samples, execution, error)
+            if len(samples) >= SAMPLES_LIMIT:
+                self._evict(scope, samples)
         except Exception as own_error:  # noqa: BLE001 - see the module's docstring
             self._on_error("capture", own_error)
 
