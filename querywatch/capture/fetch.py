@@ -28,19 +28,6 @@ _fetchmany = CursorFetchStrategy.fetchmany
 _handle_exception = CursorFetchStrategy.handle_exception
 
 
-def reserve_attribute(dialect: Any) -> None:
-    """Make setting the strategy on a context cheap: 0.07 instead of 0.25 microseconds.
-
-    CPython keeps the attributes of a class's instances in arrays as long as there are few names. A name that comes too
-    late costs each instance a dict of its own; naming it on a context that is thrown away makes it come early.
-
-    Args:
-        dialect: Of the engine.
-    """
-    context_class = dialect.execution_ctx_cls
-    context_class.__new__(context_class).cursor_fetch_strategy = DEFAULT_FETCH
-
-
 def time_buffered_fetches(context: Any, cursor: Any, samples: Samples, index: int) -> None:
     """Let the fetches of a server-side cursor add to the sample of its execution.
 

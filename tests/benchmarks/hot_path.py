@@ -67,9 +67,11 @@ def orm_get(session):
     session.get(Thing, 1)
 
 
-def build_engine(url):
+def build_engine(url, *, watched=False):
     keywords = {"poolclass": StaticPool, "connect_args": {"check_same_thread": False}} if "sqlite" in url else {}
     engine = create_engine(url, **keywords)
+    if watched:
+        querywatch.install(engine)
     metadata.create_all(engine)
     with engine.begin() as connection:
         if connection.execute(select(things.c.id)).first() is None:
@@ -118,7 +120,7 @@ def measure_round(engine, call):
 
 
 def measure(title, url, call, goal):
-    engine = build_engine(url)
+    engine = build_engine(url, watched=True)
     monitor = querywatch.install(engine)
     capture = find_capture(engine)
     capture.detach()
