@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # typer brings the exceptions of its command line along under a name that differs between its versions.
         if not hasattr(error, "format_message"):
             raise
-        return _complain(f"{error.format_message().rstrip('.')}. See: {_find_command(error)} --help")
+        return _complain(f"{error.format_message().rstrip('.?')}. See: {_find_command(error)} --help")
     return code if isinstance(code, int) else 0
 
 
