@@ -285,7 +285,10 @@ class Accounting:
         else:
             asker = _find_asker(context)
             if samples.same_parameters is not False:
-                samples.same_parameters = is_same(execution.parameters, samples.parameters)
+                # A text without parameters may hold its values itself.
+                samples.same_parameters = is_same(execution.parameters, samples.parameters) and bool(
+                    execution.parameters or execution.statement == samples.statement
+                )
             self._note_repetition(samples, context)
         counts = samples.askers.setdefault(asker, [0, 0])
         counts[0] += weight
