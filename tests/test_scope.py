@@ -1,0 +1,253 @@
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextvars
+import threading
+
+import pytest
+import sqlalchemy as sa
+from counted import count, watching
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+
+import querywatch
+from querywatch import samples
+from querywatch.samples import OpenScope, current_scope, open_scopes
+from querywatch.scope import close_scope, open_scope
+
+
+@pytest.fixture
+def engine(tmp_path):
+    engine = sa.create_engine(f"sqlite:///{tmp_path / 'shop.db'}", connect_args={"check_same_thread": False})
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def monitor(engine):
+    with watching(engine) as monitor:
+        yield monitor
+
+
+@pytest.fixture(autouse=True)
+def no_scope_is_left():
+    before = set(open_scopes)
+    yield
+    assert current_scope.get() is None
+    assert set(open_scopes) <= before
+
+
+def ask(engine):
+    with engine.connect() as connection:
+        connection.scalar(sa.select(1))
+
+
+def calls_by_scope(monitor):
+    assert monitor.flush()
+    return {(stats.name, stats.kind): (stats.scopes, stats.calls) for stats in monitor.snapshot().scopes}
+
+
+def test_an_inner_scope_has_its_own_statements(engine, monitor):
+    with querywatch.watch("outer"):
+        ask(engine)
+        with querywatch.watch("inner"):
+            ask(engine)
+            ask(engine)
+        ask(engine)
+    assert calls_by_scope(monitor) == {("outer", "watch"): (1, 2), ("inner", "watch"): (1, 2)}
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+def test_a_decorator_opens_a_scope_for_each_call(engine, monitor, is_async):
+    if is_async:
+
+        @querywatch.watch("job")
+        async def work(depth):
+            """Recurse."""
+            ask(engine)
+            await asyncio.sleep(0)
+            return depth and 1 + await work(depth - 1)
+
+        async def main():
+            return [await asyncio.gather(work(2), work(2))]
+
+        assert asyncio.run(main()) == [[2, 2]]
+    else:
+
+        @querywatch.watch("job")
+        def work(depth):
+            """Recurse."""
+            ask(engine)
+            return depth and 1 + work(depth - 1)
+
+        assert [work(2), work(2)] == [2, 2]
+    assert (work.__name__, work.__doc__) == ("work", "Recurse.")
+    assert calls_by_scope(monitor) == {("job", "watch"): (6, 6)}
+
+
+def test_async_with(engine, monitor):
+    async def main():
+        async with querywatch.watch("job", kind="task"):
+            ask(engine)
+
+    asyncio.run(main())
+    assert calls_by_scope(monitor) == {("job", "task"): (1, 1)}
+
+
+def test_an_exception_ends_the_scope_and_passes(engine, monitor):
+    @querywatch.watch("job")
+    def work():
+        ask(engine)
+        raise LookupError("theirs")
+
+    with pytest.raises(LookupError, match="theirs"):
+        work()
+    assert calls_by_scope(monitor) == {("job", "watch"): (1, 1)}
+
+
+def test_outside_of_every_scope_a_checkout_is_one(engine, monitor):
+    for _ in range(3):
+        with engine.connect() as connection:
+            connection.scalar(sa.select(1))
+            connection.scalar(sa.select(2))
+    assert calls_by_scope(monitor) == {(None, "checkout"): (3, 6)}
+
+
+def test_a_checkout_that_lasts_is_counted_while_it_lasts(engine, monitor):
+    with engine.connect() as connection:
+        connection.scalar(sa.select(1))
+        assert count(monitor) == 1
+        connection.scalar(sa.select(1))
+        assert count(monitor) == 2
+
+
+def test_a_checkout_of_an_async_session_may_end_in_another_task(tmp_path):
+    async def main():
+        engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path / 'shop.db'}")
+        with watching(engine) as monitor:
+            session = AsyncSession(engine)
+            await session.scalar(sa.select(1))
+            await asyncio.create_task(session.close())
+            assert await monitor.aflush()
+            assert [(stats.kind, stats.calls) for stats in monitor.snapshot().scopes] == [("checkout", 1)]
+        await engine.dispose()
+
+    asyncio.run(main())
+
+
+def test_a_thread_of_a_pool_has_no_scope_and_to_thread_keeps_it(engine, monitor):
+    async def main():
+        with querywatch.watch("job"):
+            await asyncio.to_thread(ask, engine)
+            with concurrent.futures.ThreadPoolExecutor(1) as pool:
+                pool.submit(ask, engine).result()
+
+    asyncio.run(main())
+    assert calls_by_scope(monitor) == {("job", "watch"): (1, 1), (None, "checkout"): (1, 1)}
+
+
+def test_a_scope_may_be_closed_in_another_task(engine, monitor):
+    async def main():
+        scope = open_scope("stream", "request")
+        ask(engine)
+
+        async def close():
+            close_scope(scope, "GET /stream")
+            close_scope(scope, "ignored")
+
+        await asyncio.create_task(close())
+        assert scope.closed
+        ask(engine)  # the contextvar of this task still holds the closed scope
+
+    asyncio.run(main())
+    assert calls_by_scope(monitor) == {("GET /stream", "request"): (1, 1), (None, "checkout"): (1, 1)}
+
+
+def test_what_a_background_task_does_after_the_scope_is_not_lost_and_not_the_scopes(engine, monitor):
+    async def main():
+        closed = asyncio.Event()
+
+        async def work():
+            ask(engine)
+            await closed.wait()
+            ask(engine)
+
+        with querywatch.watch("job"):
+            task = asyncio.create_task(work())
+            await asyncio.sleep(0)
+        closed.set()
+        await task
+
+    asyncio.run(main())
+    assert count(monitor) == 2
+    assert calls_by_scope(monitor) == {("job", "watch"): (1, 1), (None, "checkout"): (1, 1)}
+
+
+def test_a_connection_that_outlives_its_scope_begins_one_of_its_own(engine, monitor):
+    with querywatch.watch("job"):
+        connection = engine.connect()
+        connection.scalar(sa.select(1))
+    connection.scalar(sa.select(1))
+    connection.close()
+    assert calls_by_scope(monitor) == {("job", "watch"): (1, 1), (None, "checkout"): (1, 1)}
+
+
+def test_scopes_that_are_never_closed_are_counted_and_end_at_the_limit(engine, monitor, monkeypatch):
+    monkeypatch.setattr(samples, "OPEN_SCOPES_LIMIT", len(open_scopes) + 10)
+    scopes = []
+
+    def leak():
+        for _ in range(25):
+            scopes.append(open_scope("leaked", "request"))
+            ask(engine)
+
+    contextvars.copy_context().run(leak)
+    assert sum(scope.closed for scope in scopes) == 15
+    assert [scope.closed for scope in scopes] == sorted((scope.closed for scope in scopes), reverse=True)
+    assert count(monitor) == 25
+    for scope in scopes:
+        close_scope(scope)
+    assert calls_by_scope(monitor) == {("leaked", "request"): (25, 25)}
+
+
+def test_outer_scope_that_was_closed_first_does_not_come_back():
+    outer = open_scope("outer", "request")
+    inner = querywatch.watch("inner")
+    with inner:
+        close_scope(outer)
+    assert current_scope.get() is None
+
+
+def test_one_watch_may_be_shared_by_threads(engine, monitor):
+    shared = querywatch.watch("shared")
+    barrier = threading.Barrier(2)
+
+    def work(statements):
+        with shared:
+            barrier.wait()
+            for _ in range(statements):
+                ask(engine)
+            barrier.wait()
+
+    # Each leaves while the other one is the latest that entered.
+    threads = [threading.Thread(target=work, args=[number]) for number in (1, 2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    ask(engine)
+    assert calls_by_scope(monitor) == {("shared", "watch"): (2, 3), (None, "checkout"): (1, 1)}
+
+
+def test_a_scope_that_sends_nothing_is_told_to_nobody(engine, monitor):
+    with querywatch.watch("idle"):
+        pass
+    assert calls_by_scope(monitor) == {}
+
+
+def test_a_name_given_late_is_the_scopes(engine, monitor):
+    scope = open_scope(None, "request")
+    ask(engine)
+    close_scope(scope, "GET /users/{id}")
+    assert calls_by_scope(monitor) == {("GET /users/{id}", "request"): (1, 1)}
+    assert isinstance(scope, OpenScope)
