@@ -230,7 +230,8 @@ def test_a_cancelled_task_is_counted_as_one_failed_call(postgres_database, captu
                     await connection.execute(sa.text("SELECT pg_sleep(30)"))
 
             task = asyncio.create_task(wait())
-            async with engine.connect() as connection:
+            # A transaction would see the activity of its first look for ever.
+            async with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
                 while not await connection.scalar(
                     sa.text("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'")
                 ):
