@@ -8,6 +8,7 @@ import warnings
 
 import pytest
 
+from querywatch import background
 from querywatch.background import Background
 
 LONG_S = 60.0
@@ -212,7 +213,8 @@ def test_it_rests_twenty_times_as_long_as_it_ran(rests):
 
 
 def test_pieces_too_short_for_a_rest_add_up(rests):
-    assert rests(*[0.0005] * 5)[:1] == pytest.approx([0.04])
+    # Two of them are not yet worth a rest, three are.
+    assert rests(*[background._PIECE_S * 0.4] * 3)[:1] == pytest.approx([background._PIECE_S * 0.4 * 3 * 20])
 
 
 def test_nobody_rests_while_somebody_waits(rests):
