@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import atexit
 import gc
+import importlib
 import os
+import sys
 import threading
 import weakref
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Engine
@@ -187,6 +190,14 @@ def _list_engines() -> list[Engine]:
 # -- fork and exit
 
 
+def _finish_imports() -> None:
+    """Wait for what the background thread imports: a child would have half of the module, and never the other half."""
+    for name in list(sys.modules):
+        if name.partition(".")[0] in {"sqlglot", "querywatch"}:
+            with suppress(Exception):
+                importlib.import_module(name)  # returns at once, unless another thread is still at it
+
+
 def _begin_in_child() -> None:
     global _lock  # noqa: PLW0603 - the parent may have held it
     _lock = threading.RLock()
@@ -201,6 +212,6 @@ def _finish() -> None:
             monitor.close(_EXIT_TIMEOUT_S)
 
 
-os.register_at_fork(after_in_child=_begin_in_child)
+os.register_at_fork(before=_finish_imports, after_in_child=_begin_in_child)
 # After the application's own handlers that were registered later than this import, so that theirs are still counted.
 atexit.register(_finish)
