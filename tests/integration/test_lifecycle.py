@@ -214,7 +214,8 @@ def test_a_forked_pool_of_processes(tmp_path):
         pytest.param("watch = querywatch.watch('job'); watch.__enter__(); ask(9)", id="open-watch"),
         pytest.param("connection = engine.connect(); globals().update(kept=connection); ask(9)", id="open-checkout"),
         pytest.param(
-            "kept = engine.connect(); [kept.execute(sa.text('SELECT a FROM things WHERE id = :n'), {'n': n}).all() for n in range(9)]",
+            "kept = engine.connect(); text = sa.text('SELECT a FROM things WHERE id = :n'); "
+            "[kept.execute(text, {'n': n}).all() for n in range(9)]",
             id="unreturned",
         ),
         pytest.param("import atexit; atexit.register(ask, 9)", id="in-an-exit-handler"),
