@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from querywatch import histogram
 from querywatch.callsite import describe_caller
 from querywatch.histogram import HistogramBuilder
-from querywatch.records import CallSite, Database, ErrorCount, Fingerprint, QueryStats
+from querywatch.records import CallSite, Database, ErrorCount, Fingerprint, Habit, QueryStats
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -122,9 +122,10 @@ class Aggregate:
             folded.max_s = max(folded.max_s, max_s)
             totals.max_s = max(totals.max_s, max_s)
             if max_s >= self._slow_s:
-                slow_calls = sum(value >= self._slow_s for value in new)
-                folded.slow_calls += slow_calls
-                totals.slow_calls += slow_calls
+                slow = [value for value in new if value >= self._slow_s]
+                folded.slow_calls += len(slow)
+                folded.slow_total_s += sum(slow)
+                totals.slow_calls += len(slow)
             totals.histogram.add(new)
             totals.calls += len(new)
             folded.total_s += total_s
@@ -155,9 +156,11 @@ class Aggregate:
         totals.histogram.move(before_s, after_s)
         folded.max_s = max(folded.max_s, after_s)
         totals.max_s = max(totals.max_s, after_s)
-        if before_s < self._slow_s <= after_s:
-            folded.slow_calls += 1
-            totals.slow_calls += 1
+        if after_s >= self._slow_s:
+            was_slow = before_s >= self._slow_s
+            folded.slow_calls += not was_slow
+            folded.slow_total_s += elapsed_s if was_slow else after_s
+            totals.slow_calls += not was_slow
 
     def query_stats(self) -> list[QueryStats]:
         """Return the statistics by fingerprint and database, by total time, highest first."""
@@ -166,6 +169,26 @@ class Aggregate:
             if totals.fingerprint is not None:
                 groups.setdefault((totals.fingerprint.id, totals.database.name), []).append(totals)
         return sorted(map(_merge, groups.values()), key=lambda stats: stats.total_s, reverse=True)
+
+    def describe_habit(self, fingerprint: str, database: str) -> Habit:
+        """Return how a statement usually runs.
+
+        Args:
+            fingerprint: Id of its fingerprint.
+            database: Name of the database.
+        """
+        group = [
+            totals
+            for totals in self._statements.values()
+            if totals.fingerprint is not None
+            and totals.fingerprint.id == fingerprint
+            and totals.database.name == database
+        ]
+        return Habit(
+            calls=sum(totals.calls for totals in group),
+            slow_calls=sum(totals.slow_calls for totals in group),
+            typical_s=histogram.quantile(histogram.merge(totals.histogram.build() for totals in group), 0.5),
+        )
 
     def _find(self, database: Database, shape: str) -> StatementTotals:
         key = (database, shape)

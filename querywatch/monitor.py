@@ -16,21 +16,19 @@ import time
 import weakref
 from collections import Counter, deque
 from contextlib import suppress
-from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from querywatch.aggregate import Aggregate
 from querywatch.background import Background
 from querywatch.capture.engine import EngineCapture
-from querywatch.detectors import DETECTORS
-from querywatch.findings import FindingLog, key_in_scope
+from querywatch.examiner import Examiner, Listeners
 from querywatch.fingerprint import take_fingerprint
 from querywatch.planning import Planning
 from querywatch.records import (
-    CountsScopes,
     Database,
     Finding,
+    Habit,
     IndexAdvice,
     Plan,
     QueryStats,
@@ -38,16 +36,16 @@ from querywatch.records import (
     SpanRecord,
 )
 from querywatch.samples import OpenScope, Samples, open_scopes
-from querywatch.scope import ScopeTotals, build_record, compact, is_interesting
-from querywatch.spans import describe_burst, describe_occurrences
+from querywatch.scope import ScopeTotals, compact
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from sqlalchemy import Engine
 
     from querywatch.aggregate import StatementTotals
     from querywatch.config import Config
+    from querywatch.examiner import Exporter
 
 _log = logging.getLogger("querywatch")
 _log.addHandler(logging.NullHandler())
@@ -55,23 +53,6 @@ _log.addHandler(logging.NullHandler())
 _FINGERPRINTS_LIMIT = 20_000
 # Scopes that ended and wait to be read; with more the background does not rest.
 _BACKLOG_LIMIT = 2_000
-
-
-class Exporter(Protocol):
-    """Who is told, in the background thread, what was found."""
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Sentences for people about what it could not do."""
-
-    def on_finding(self, finding: Finding) -> None:
-        """Take a finding that is new."""
-
-    def on_pass(self, spans: Sequence[SpanRecord]) -> None:
-        """Take what is worth a span; called once for each pass, also where there is none."""
-
-    def close(self) -> None:
-        """Let everything go."""
 
 
 class Monitor:
@@ -88,8 +69,7 @@ class Monitor:
         #: Errors of our own by stage; each stage's first one is logged.
         self.internal_errors: Counter[str] = Counter()
         self._captures: weakref.WeakValueDictionary[int, EngineCapture] = weakref.WeakValueDictionary()
-        self._callbacks: list[Callable[[Finding], None]] = []
-        self._exporters: list[Exporter] = []
+        self._listeners = Listeners(self._guard)
         self._background = Background(self._run_pass, config.interval_s)
         self._paused = False
         self._closed = False
@@ -104,9 +84,9 @@ class Monitor:
         # Scopes that ended before the last pass: a slow thread may still have appended to them.
         self._late: list[OpenScope] = []
         self._scopes = ScopeTotals()
-        self._findings = FindingLog(self.config.max_findings)
-        self._planning = Planning(self.config)
         self._fingerprint = lru_cache(_FINGERPRINTS_LIMIT)(take_fingerprint)
+        self._planning = Planning(self.config)
+        self._examiner = Examiner(self.config, self._planning, self._fingerprint, self._describe_habit, self._listeners)
 
     # -- what a user asks
 
@@ -135,7 +115,7 @@ class Monitor:
 
     def findings(self) -> list[Finding]:
         """Return the findings, newest last, each once, the latest `max_findings` of them."""
-        return list(self._findings.list())
+        return list(self._examiner.findings.list())
 
     def queries(self) -> list[QueryStats]:
         """Return the statistics of each statement whose fingerprint is known, by total time, highest first."""
@@ -157,7 +137,7 @@ class Monitor:
             queries = self.queries()
             dropped = {
                 "statements": self._aggregate.dropped,
-                "findings": self._findings.dropped,
+                "findings": self._examiner.findings.dropped,
                 "internal_errors": self.internal_errors.total(),
             }
             return Snapshot(
@@ -165,7 +145,7 @@ class Monitor:
                 started_at=self._started_at,
                 databases=self._list_databases(),
                 queries=tuple(queries),
-                findings=self._findings.list(),
+                findings=self._examiner.findings.list(),
                 plans=tuple(self.plans()),
                 advice=tuple(self.advice()),
                 scopes=self._scopes.list(),
@@ -175,7 +155,7 @@ class Monitor:
 
     def on_finding(self, callback: Callable[[Finding], None]) -> None:
         """Call *callback* with each new finding, in the background thread. An exception of its own is counted."""
-        self._callbacks.append(callback)
+        self._listeners.callbacks.append(callback)
 
     def close(self, timeout_s: float = 5.0) -> None:
         """Finish the work, leave every engine as it was, stop the thread and the exporters. Twice does nothing more.
@@ -191,11 +171,7 @@ class Monitor:
         self._background.flush(timeout_s)
         self._background.stop(timeout_s)
         self._captures.clear()
-        for exporter in self._exporters:
-            try:
-                exporter.close()
-            except Exception as error:  # noqa: BLE001 - the others must be closed too
-                self.note_error("export", error)
+        self._listeners.close()
 
     # -- what the stages below ask
 
@@ -231,7 +207,7 @@ class Monitor:
     @property
     def metrics_address(self) -> str | None:
         """Address of the Prometheus endpoint, None if there is none."""
-        return next((url for exporter in self._exporters if (url := getattr(exporter, "url", None))), None)
+        return next((url for exporter in self._listeners.exporters if (url := getattr(exporter, "url", None))), None)
 
     @property
     def watches_any(self) -> bool:
@@ -258,7 +234,7 @@ class Monitor:
 
     def add_exporter(self, exporter: Exporter) -> None:
         """Tell *exporter* from now on what is found."""
-        self._exporters.append(exporter)
+        self._listeners.exporters.append(exporter)
 
     def forget_parent(self) -> None:
         """In a forked child: what was seen so far is the parent's, and the thread was not copied."""
@@ -321,70 +297,32 @@ class Monitor:
     def _examine_pass(self) -> None:
         spans: list[SpanRecord] = []
         for scope in self._to_examine:
-            samples = self._own_samples(scope)
-            self._scopes.add(scope, samples)
-            self._guard("detect", self._examine, scope, samples, spans)
+            self._scopes.add(scope, self._own_samples(scope))
+            self._guard("detect", self._examine, scope, spans)
             self._rest()
         if self._background.is_urgent:
             for scope in list(open_scopes.values()):
                 # A request has no name until it is routed: what it did is told when it ends.
                 if scope.name is not None or scope.kind != "request":
-                    self._guard("detect", self._examine, scope, self._own_samples(scope), spans)
-        for exporter in self._exporters:
-            self._guard("export", exporter.on_pass, spans)
+                    self._guard("detect", self._examine, scope, spans)
+        self._listeners.end_pass(spans)
+
+    def _examine(self, scope: OpenScope, spans: list[SpanRecord]) -> None:
+        spans.extend(self._examiner.examine(scope, self, self._own_samples(scope)))
 
     def _own_samples(self, scope: OpenScope) -> list[Samples]:
         return [samples for samples in scope.list_samples() if samples.source.monitor is self]
-
-    def _examine(self, scope: OpenScope, samples: list[Samples], spans: list[SpanRecord]) -> None:
-        """Look for findings in a scope; in one that is still open, for what is new since the last look."""
-        spans.extend(describe_occurrences(samples, self._fingerprint))
-        if not is_interesting(samples):
-            return
-        record = build_record(scope, self, self._fingerprint)
-        for detector in DETECTORS:
-            for finding in detector.detect(record, self.config):
-                added = self._tell(scope, finding)
-                if added is not None and added.code == "n-plus-one":
-                    spans.extend(describe_burst(added, samples, self._fingerprint))
-
-    def _tell(self, scope: OpenScope, finding: Finding) -> Finding | None:
-        """Log what *finding* adds to what was told of this scope before, and return it; None if it adds nothing."""
-        key = key_in_scope(finding)
-        told, told_s = scope.reported.get(key, (0, 0.0))
-        if finding.count <= told:
-            return None
-        scope.reported[key] = (finding.count, finding.total_s or 0.0)
-        added_s = None if finding.total_s is None else max(0.0, finding.total_s - told_s)
-        evidence = finding.evidence
-        if told and isinstance(evidence, CountsScopes):
-            evidence = evidence.with_scopes(0)
-        added = replace(finding, count=finding.count - told, total_s=added_s, evidence=evidence)
-        self._add_finding(added)
-        return added
-
-    def _add_finding(self, finding: Finding) -> None:
-        finding = self._planning.name_index(finding) or finding
-        if self._findings.add(finding):
-            self._announce(finding)
-
-    def _announce(self, finding: Finding) -> None:
-        for callback in self._callbacks:
-            self._guard("callback", callback, finding)
-        for exporter in self._exporters:
-            self._guard("export", exporter.on_finding, finding)
 
     def _plan_pass(self) -> None:
         if not self._background.is_urgent and not self._planning.is_due():
             return
         with self._lock:
             statements = self._aggregate.statements()
-        found = self._planning.run(statements, self._rest)
-        self._findings.remove(self._planning.is_obsolete)
-        self._findings.revise(self._planning.name_index)
-        for finding in found:
-            if self._findings.put(finding):
-                self._announce(finding)
+        self._examiner.take_plan_findings(self._planning.run(statements, self._rest))
+
+    def _describe_habit(self, fingerprint: str, database: str) -> Habit:
+        with self._lock:
+            return self._aggregate.describe_habit(fingerprint, database)
 
     # -- small things
 
@@ -399,10 +337,7 @@ class Monitor:
         return tuple(dict.fromkeys((*watched, *self._aggregate.databases())))
 
     def _notes(self) -> tuple[str, ...]:
-        notes = [*self._planning.notes]
-        for exporter in self._exporters:
-            notes.extend(exporter.notes)
-        return tuple(dict.fromkeys(notes))
+        return tuple(dict.fromkeys((*self._planning.notes, *self._listeners.notes)))
 
     def _set_paused(self, *, paused: bool) -> None:
         self._paused = paused

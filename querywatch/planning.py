@@ -95,7 +95,7 @@ class Planning:
             return None
         for advice in self._advisor.advice:
             if finding.fingerprint in advice.fingerprints and finding.database == advice.database:
-                return replace(finding, fix_kind="index", fix=f"Create the index: {advice.ddl}")
+                return replace(finding, fix_kind="index", fix=f"Run: {advice.ddl}")
         return None
 
     def is_obsolete(self, finding: Finding) -> bool:

@@ -93,6 +93,7 @@ class ScopeQuery:
         max_s: The slowest call, in seconds.
         errors: Calls that raised.
         slow_calls: Calls that took at least `slow_query_s`.
+        slow_total_s: Time of those calls, in seconds.
         call_site: The application's line, None where it was not recorded (ran once, or the stack held no line of it).
         parent_site: The line that loaded the objects whose attribute was read, None where unknown.
         relationship: Such as `User.orders`, None where no relationship asked.
@@ -111,6 +112,7 @@ class ScopeQuery:
     max_s: float
     errors: int = 0
     slow_calls: int = 0
+    slow_total_s: float = 0.0
     call_site: CallSite | None = None
     parent_site: CallSite | None = None
     relationship: str | None = None
@@ -214,6 +216,21 @@ class QueryStats:
     def mean_s(self) -> float:
         """Mean duration in seconds."""
         return self.total_s / self.calls if self.calls else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Habit:
+    """How a statement usually runs.
+
+    Args:
+        calls: Executions so far.
+        slow_calls: Of those, the ones that took at least `slow_query_s`.
+        typical_s: Median duration in seconds, None without calls.
+    """
+
+    calls: int
+    slow_calls: int
+    typical_s: float | None
 
 
 @dataclass(frozen=True, slots=True)

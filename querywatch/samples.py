@@ -161,6 +161,7 @@ class Folded:
         "rows",
         "samples",
         "slow_calls",
+        "slow_total_s",
         "total_s",
     )
 
@@ -176,6 +177,7 @@ class Folded:
         self.rows = 0
         self.failures = 0
         self.slow_calls = 0
+        self.slow_total_s = 0.0
         self.total_s = 0.0
         self.max_s = 0.0
 

@@ -186,6 +186,7 @@ def _absorb(known: Samples, more: Samples) -> None:
     known.folded.total_s += more.folded.total_s
     known.folded.max_s = max(known.folded.max_s, more.folded.max_s)
     known.folded.slow_calls += more.folded.slow_calls
+    known.folded.slow_total_s += more.folded.slow_total_s
     known.folded.absorbed_failures += more.folded.failures + more.folded.absorbed_failures
     # A result that is still being read goes on counting its rows and its time here.
     known.rows += more.rows[more.folded.rows :]
@@ -250,6 +251,7 @@ def _describe_group(
     askers = _merge_askers(group, calls)
     most = max(askers, key=lambda asker: askers[asker][0])
     failed, slow = _find_culprits(group, most)
+    slow_mean_s = sum(each.folded.slow_total_s for each in group) / (slow.total() or 1)
     same = [each.same_parameters for each in group if each.same_parameters is not None]
     for asker in {**askers, **failed, **slow}:
         asked, contexts = askers.get(asker, (0, 0))
@@ -264,6 +266,7 @@ def _describe_group(
             max_s=max(each.folded.max_s for each in group),
             errors=failed[asker],
             slow_calls=slow[asker],
+            slow_total_s=slow_mean_s * slow[asker],
             call_site=find_asker_site(asker),
             parent_site=parents.get(asker.parent) if asker.parent is not None else None,
             relationship=asker.relationship,

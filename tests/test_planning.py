@@ -168,7 +168,7 @@ def advised(engine):
 def test_a_slow_query_is_told_its_index_once(advised):
     planning, missing, slow = advised
     named = planning.name_index(slow)
-    assert (named.fix_kind, named.fix) == ("index", "Create the index: " + missing.evidence.ddl)
+    assert (named.fix_kind, named.fix) == ("index", "Run: " + missing.evidence.ddl)
     assert planning.name_index(named) is None
     assert planning.name_index(missing) is None
 

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from querywatch.predicates import parse_facts, parse_predicates
-from querywatch.records import CallSite, Finding, ScopeQuery, ScopeRecord
+from querywatch.records import Finding, ScopeQuery, ScopeRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,9 +86,7 @@ def _describe_lazy_load(scope: ScopeRecord, queries: list[ScopeQuery], most: Sco
     else:
         fix = f"Add {typed} to the select that loads each {(most.relationship or '').split('.')[0]}."
     calls = sum(query.calls for query in queries)
-    message = (
-        f"{most.relationship} is loaded one parent at a time: {calls} statements{_describe_place(most.call_site)}."
-    )
+    message = f"{most.relationship} is loaded one parent at a time: {calls} statements."
     return _build(scope, queries, most, str(most.relationship), message, _Advice(option, fix))
 
 
@@ -109,20 +107,13 @@ def _describe_loop(scope: ScopeRecord, queries: list[ScopeQuery], most: ScopeQue
         advice = _Advice(
             "in_query", f"Run one SELECT with {columns} IN (...) {before}, and look the rows up in a dict."
         )
-    message = (
-        f"The same SELECT on {looked_up.table} runs once for each {columns}: "
-        f"{calls} times{_describe_place(most.call_site)}."
-    )
+    message = f"The same SELECT on {looked_up.table} runs once for each {columns}: {calls} times."
     yield replace(_build(scope, queries, most, looked_up.table, message, advice), kind="core_loop")
 
 
 class _Advice(NamedTuple):
     fix_kind: str
     fix: str
-
-
-def _describe_place(site: CallSite | None) -> str:
-    return "" if site is None else f" at {site} in {site.function}"
 
 
 def _build(  # noqa: PLR0913, PLR0917 - the parts of one finding

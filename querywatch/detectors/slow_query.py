@@ -3,17 +3,17 @@
 In:  a closed scope.
 Out: one finding for each statement with a slow call.
 
-Whether an index would help is not known here: the fix says where to look, and the monitor puts the proven index in its
-place once there is one.
+Whether an index would help is not known here: the fix says where to look, and the proven index takes its place once
+there is one. Nor is it known here whether the statement is always slow: `weigh` is told.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from querywatch.records import Finding, ScopeQuery, ScopeRecord
+from querywatch.records import Finding, Habit, ScopeQuery, ScopeRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from querywatch.config import Config
 
 CODE = "slow-query"
+
+_LOOK = "Look at its plan: no index has been proven to help."
+# Of so many calls at least, at most this share: a call that is slow so seldom was not slow by its plan.
+_HABIT_CALLS = 20
+_OUTLIER_RATIO = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +62,12 @@ def detect(scope: ScopeRecord, config: Config) -> Iterator[Finding]:
             groups[query.fingerprint.id, query.database, query.call_site].append(query)
     for queries in groups.values():
         query = max(queries, key=lambda each: each.max_s)
-        where = "" if query.call_site is None else f" at {query.call_site} in {query.call_site.function}"
         yield Finding(
             code=CODE,
             kind=None,
             severity="warning",
-            message=f"{query.fingerprint.summary} took {query.max_s * 1000:,.0f} ms{where}.",
-            fix="Look at its plan: no index has been proven to help.",
+            message=f"{query.fingerprint.summary} took {query.max_s * 1000:,.0f} ms.",
+            fix=_LOOK,
             fix_kind="none",
             subject=query.fingerprint.tables[0] if query.fingerprint.tables else query.fingerprint.summary,
             database=query.database,
@@ -71,8 +75,28 @@ def detect(scope: ScopeRecord, config: Config) -> Iterator[Finding]:
             call_site=query.call_site,
             scope=scope.name,
             count=sum(each.slow_calls for each in queries),
-            total_s=sum(each.total_s for each in queries),
+            total_s=sum(each.slow_total_s for each in queries),
             first_seen_at=seen_at,
             last_seen_at=seen_at,
             evidence=SlowQueryEvidence(sql=query.fingerprint.sql, max_s=query.max_s, limit_s=config.slow_query_s),
         )
+
+
+def weigh(finding: Finding, habit: Habit) -> Finding | None:
+    """Tell a slow statement from a fast one that once had to wait: only the first is something to mend.
+
+    Args:
+        finding: A `slow-query`.
+        habit: How its statement usually runs.
+
+    Returns:
+        The finding with another severity and fix; None if it stands as it is.
+    """
+    outlier = habit.calls >= _HABIT_CALLS and habit.slow_calls <= _OUTLIER_RATIO * habit.calls
+    if finding.fix_kind == "index" or outlier == (finding.severity == "info"):
+        return None
+    if not outlier:
+        return replace(finding, severity="warning", fix=_LOOK)
+    typical_ms = (habit.typical_s or 0.0) * 1000
+    fix = f"It usually takes {typical_ms:,.2g} ms: this call had to wait, for a lock, the processor or the disk."
+    return replace(finding, severity="info", fix=fix)

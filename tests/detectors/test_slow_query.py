@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from querywatch.config import Config
 from querywatch.detectors import DETECTORS, slow_query
-from querywatch.records import CallSite
+from querywatch.records import CallSite, Habit
 
 CONFIG = Config(slow_query_s=0.2)
 LINE_20 = CallSite("shop/views.py", 20, "list_orders")
@@ -40,9 +42,9 @@ def test_each_statement_with_a_slow_call_is_one_finding(detect, make_query, quer
 
 
 def test_a_slow_query_in_full(detect, make_query):
-    query = make_query(calls=3, slow_calls=2, total_s=1.5, max_s=1.2345)
+    query = make_query(calls=3, slow_calls=2, total_s=1.7, slow_total_s=1.5, max_s=1.2345)
     [finding] = detect(query)
-    assert finding.message == "SELECT orders took 1,234 ms at shop/views.py:44 in list_users."
+    assert finding.message == "SELECT orders took 1,234 ms."
     assert finding.fix == "Look at its plan: no index has been proven to help."
     assert (finding.code, finding.kind, finding.severity) == ("slow-query", None, "warning")
     assert (finding.fix_kind, finding.subject, finding.database) == ("none", "orders", "shop")
@@ -64,6 +66,28 @@ def test_the_subject_is_the_first_table(detect, make_query, statement, subject):
     assert finding.subject == subject
 
 
-def test_without_a_line_none_is_named(detect, make_query):
-    [finding] = detect(make_query(slow_calls=1, max_s=0.25, call_site=None))
-    assert finding.message == "SELECT orders took 250 ms."
+@pytest.mark.parametrize(
+    ("habit", "severity"),
+    [
+        pytest.param(Habit(calls=1, slow_calls=1, typical_s=0.3), "warning", id="its-only-call"),
+        pytest.param(Habit(calls=19, slow_calls=1, typical_s=0.002), "warning", id="too-few-calls-for-a-habit"),
+        pytest.param(Habit(calls=20, slow_calls=1, typical_s=0.002), "info", id="one-in-twenty"),
+        pytest.param(Habit(calls=20, slow_calls=2, typical_s=0.002), "warning", id="one-in-ten"),
+        pytest.param(Habit(calls=1000, slow_calls=1000, typical_s=0.3), "warning", id="always"),
+    ],
+)
+def test_a_call_that_is_seldom_slow_is_no_warning(detect, make_query, habit, severity):
+    [finding] = detect(make_query(slow_calls=1, max_s=0.3))
+    weighed = slow_query.weigh(finding, habit) or finding
+    assert weighed.severity == severity
+    if severity == "info":
+        assert weighed.fix == "It usually takes 2 ms: this call had to wait, for a lock, the processor or the disk."
+        # What becomes a habit later is a warning again.
+        often = slow_query.weigh(weighed, Habit(calls=100, slow_calls=60, typical_s=0.3))
+        assert (often.severity, often.fix) == (finding.severity, finding.fix)
+
+
+def test_a_slow_query_whose_index_is_known_stands(detect, make_query):
+    [finding] = detect(make_query(slow_calls=1))
+    named = replace(finding, fix_kind="index", fix="Run: CREATE INDEX ...")
+    assert slow_query.weigh(named, Habit(calls=1000, slow_calls=1, typical_s=0.002)) is None

@@ -179,7 +179,7 @@ def test_on_postgresql_a_slow_filter_gives_a_plan_and_an_index_that_its_plan_the
     assert advice.fingerprints == (stats.fingerprint.id,)
     findings = {finding.code: finding for finding in snapshot.findings}
     assert findings.keys() == {"slow-query", "missing-index"}
-    assert findings["slow-query"].fix == f"Create the index: {advice.ddl}"
+    assert findings["slow-query"].fix == f"Run: {advice.ddl}"
     assert findings["missing-index"].subject == "orders(user_id)"
 
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
@@ -215,7 +215,7 @@ def test_on_sqlite_a_slow_filter_of_a_million_rows_gives_a_plan_and_an_index_tha
     assert advice.fingerprints == (stats.fingerprint.id,)
     findings = {finding.code: finding for finding in snapshot.findings}
     assert findings.keys() == {"slow-query", "missing-index"}
-    assert findings["slow-query"].fix == f"Create the index: {advice.ddl}"
+    assert findings["slow-query"].fix == f"Run: {advice.ddl}"
     assert findings["slow-query"].call_site.file.endswith("test_must_show.py")
 
     with engine.begin() as connection:

@@ -194,7 +194,7 @@ def findings(by_sql):
         code="n-plus-one",
         kind="lazy_load",
         severity="error",
-        message="User.orders is loaded one parent at a time: 50 statements at shop/views.py:41 in list_users.",
+        message="User.orders is loaded one parent at a time: 50 statements.",
         fix="Add .options(selectinload(User.orders)) to the select at shop/views.py:38.",
         fix_kind="selectinload",
         subject="User.orders",
