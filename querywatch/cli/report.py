@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from querywatch.errors import QuerywatchError
+from querywatch.report import facts
 from querywatch.report.html import render_html
 from querywatch.report.json import dump_snapshot, load_snapshot
 from querywatch.report.saving import save_report
@@ -38,7 +39,7 @@ def report(
         Path | None, typer.Option("--out", help="File to write instead of the terminal; only you can read it.")
     ] = None,
 ) -> None:
-    """Render a saved snapshot. Exits with 1 if it has findings, with 2 if it cannot be read."""
+    """Render a saved snapshot. Exits with 1 if it has findings to mend, with 2 if it cannot be read."""
     try:
         snapshot = load_snapshot(snapshot_file.read_text(encoding="utf-8"))
         text = _render(snapshot, report_format, width=_width(to_terminal=out is None))
@@ -56,7 +57,7 @@ def report(
         except OSError as error:
             _stop(f"cannot write {out}: {error.strerror or error}")
         typer.echo(f"report  {out}", err=True)
-    raise typer.Exit(1 if snapshot.findings else 0)
+    raise typer.Exit(1 if facts.to_mend(snapshot.findings) else 0)
 
 
 def _render(snapshot: Snapshot, report_format: Format, *, width: int) -> str:

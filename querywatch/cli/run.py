@@ -89,7 +89,7 @@ def _summarize(snapshot: Snapshot, name: str) -> str:
     calls = sum(query.calls for query in snapshot.queries)
     total_s = sum(query.total_s for query in snapshot.queries)
     totals = f"{wording.counted(calls, 'query', 'queries')}, {wording.duration(total_s)} in the database"
-    findings = facts.by_weight(snapshot.findings)
+    findings = facts.to_mend(snapshot.findings)
     head = (
         f"{wording.counted(len(findings), 'finding')} in {name}: {totals}"
         if findings

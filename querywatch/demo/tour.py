@@ -178,6 +178,8 @@ class _Tour:
         known = {key_of(finding): finding for finding in self._monitor.findings()}
         waiting, self._unexplained = self._unexplained, []
         for finding in (known.get(key_of(found), found) for found in waiting):
+            if finding.severity == "info":
+                continue  # a statement that is usually fast: nothing to mend
             if last or finding.fix_kind != "none":
                 self._show(finding)
             else:

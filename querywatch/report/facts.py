@@ -91,6 +91,11 @@ def proof_of_advice(advice: IndexAdvice) -> str:
     return f"{PROOFS[advice.proof]}: {advice.proof_text}" if advice.proof_text else PROOFS[advice.proof]
 
 
+def to_mend(findings: Iterable[Finding]) -> list[Finding]:
+    """Return the findings that ask for a change, the worst first: all but those that only inform."""
+    return [finding for finding in by_weight(findings) if finding.severity != "info"]
+
+
 def by_weight(findings: Iterable[Finding]) -> list[Finding]:
     """Return findings with the worst first: by severity, then by time, then by count."""
     return sorted(

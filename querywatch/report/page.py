@@ -94,6 +94,7 @@ class Page:
     found_ratio: float
     segments: Sequence[Segment]
     findings: Sequence[FindingView]
+    to_mend: int
     advice: Sequence[AdviceView]
     queries: Sequence[QueryView]
     ticks: Sequence[charts.Tick]
@@ -115,6 +116,7 @@ def build_page(snapshot: Snapshot) -> Page:
         found_ratio=sum(query.share_ratio for query in queries if query.findings),
         segments=divide_time(queries),
         findings=[_finding_view(number, finding, snapshot, queries) for number, finding in enumerate(found, start=1)],
+        to_mend=len(facts.to_mend(found)),
         advice=[
             _advice_view(number, advice, snapshot, queries) for number, advice in enumerate(snapshot.advice, start=1)
         ],

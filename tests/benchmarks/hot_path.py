@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sqlalchemy import Column, Integer, MetaData, String, Table, create_engine, event, insert, select, update
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Session
 from sqlalchemy.pool import StaticPool
 
 import querywatch
@@ -166,7 +166,8 @@ def measure_burst():
         querywatch.uninstall(engine)
         engine.dispose()
     added = best["querywatch"] - best["plain"]
-    print(f"\na scope with a burst of 50: {best['plain']:,.0f} us plain, {added:,.0f} us added ({added / 50:.1f} us a query)")
+    each = added / 50
+    print(f"\na scope with a burst of 50: {best['plain']:,.0f} us plain, {added:,.0f} us added ({each:.1f} us a query)")
 
 
 async def measure_lag(*, watched, busy):
@@ -197,7 +198,7 @@ async def measure_lag(*, watched, busy):
     with engine.connect() as connection:
         for number in range(LAG_STATEMENTS):
             connection.exec_driver_sql(
-                f"WITH t{number} AS (SELECT id, name FROM bench_things WHERE id = 1)"  # noqa: S608 - a number of ours
+                f"WITH t{number} AS (SELECT id, name FROM bench_things WHERE id = 1)"
                 f" SELECT t{number}.id, t{number}.name FROM t{number} WHERE t{number}.name <> 'x'"
             )
         await asyncio.gather(tick(), serve(connection))
