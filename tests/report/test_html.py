@@ -136,7 +136,7 @@ def test_the_order_of_the_page(document):
 @pytest.mark.parametrize(
     "part",
     [
-        "4 things to mend",
+        "3 things to mend",
         "User.orders in GET /users",
         "51 queries, 50 of them this one",
         "At shop/views.py:41 in list_users",
