@@ -51,6 +51,8 @@ _log = logging.getLogger("querywatch")
 _log.addHandler(logging.NullHandler())
 
 _FINGERPRINTS_LIMIT = 20_000
+# How long a thread may take between finding its scope open and appending to it.
+_STRAGGLERS_S = 1.0
 # Scopes that ended and wait to be read; with more the background does not rest.
 _BACKLOG_LIMIT = 2_000
 
@@ -255,9 +257,10 @@ class Monitor:
     def _fold_pass(self) -> None:
         self._to_examine: list[OpenScope] = []
         # Each scope is folded before it leaves its list: a snapshot taken in between must find it in one or the other.
+        now = time.time()
         for scope in self._late:
             self._guard("fold", self._fold_scope, scope)
-        self._late = []
+        self._late = [scope for scope in self._late if abs(now - (scope.ended_at or 0.0)) < _STRAGGLERS_S]
         # Not until there are none: under load there would always be one more, and no other stage would have its turn.
         for _ in range(len(self._ended)):
             scope = self._ended[0]

@@ -141,7 +141,10 @@ class Accounting:
                 samples.append(elapsed)
                 if elapsed >= slow_s or index >= samples.next_look:
                     look(scope, samples, Execution(statement, parameters, context, elapsed))
-                if not context._is_server_side:
+                streams = context._is_server_side or (
+                    fetches_lazily and context.execution_options.get("stream_results")
+                )
+                if not streams:
                     if not fetches_lazily:
                         if knows_rowcount:
                             samples.rows.append(cursor.rowcount)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import event
 
 from querywatch.capture.accounting import Accounting, Execution
-from querywatch.capture.pool import end_checkout_scope
+from querywatch.capture.pool import end_checkout_scope, end_checkout_scopes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,6 +92,7 @@ class EngineCapture:
                 # SQLAlchemy itself never takes it back, and dispatches for ever, at 7 microseconds a query.
                 vars(target).pop("_has_events", None)
         self._unheard.clear()
+        end_checkout_scopes(self.accounting.number)
         if dialect is None:
             return
         vars(dialect).pop(_KEY, None)

@@ -40,7 +40,9 @@ def time_buffered_fetches(context: Any, cursor: Any, samples: Samples, index: in
     Raises:
         BaseException: What the driver raised for the first row; it is the application's.
     """
-    if context.cursor_fetch_strategy is DEFAULT_FETCH and cursor.description is not None:
+    # Where SQLAlchemy itself would buffer: without a server-side cursor, `stream_results` says nothing to a text.
+    buffers = context._is_server_side or not (context.is_crud or context.is_text)
+    if buffers and context.cursor_fetch_strategy is DEFAULT_FETCH and cursor.description is not None:
         context.cursor_fetch_strategy = TimedBufferedFetch(context, cursor, samples, index)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from querywatch.samples import OpenScope, begin_scope, end_scope
+from querywatch.samples import OpenScope, begin_scope, end_scope, open_scopes
 
 _INFO_KEY = "querywatch_scope"
 
@@ -38,3 +38,14 @@ def end_checkout_scope(connection_record: Any) -> None:
     scope = connection_record.info.pop(_INFO_KEY, None)
     if scope is not None:
         end_scope(scope)
+
+
+def end_checkout_scopes(number: int) -> None:
+    """End the scopes of the connections of one engine that are out of its pool; nobody will tell of their check-in.
+
+    Args:
+        number: Of the engine's samples.
+    """
+    for scope in list(open_scopes.values()):
+        if scope.kind == "checkout" and number in scope.slots:
+            end_scope(scope)

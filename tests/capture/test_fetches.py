@@ -343,3 +343,24 @@ class TestServerSideCursors:
             with engine.connect() as connection:
                 connection.execute(sa.text("SELECT * FROM generate_series(1, 1000)")).first()
             assert find(monitor, "SELECT").rows == 1000, "psycopg has received all of them"
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        pytest.param(sa.select(Thing.id), id="select"),
+        pytest.param(sa.text("SELECT id FROM things"), id="text"),
+    ],
+)
+@pytest.mark.parametrize(
+    "options", [{}, {"stream_results": True}, {"stream_results": False}, {"yield_per": 2}], ids=str
+)
+def test_rows_are_buffered_where_sqlalchemy_would(engine, statement, options):
+    def buffers():
+        with engine.connect() as connection:
+            result = connection.execution_options(**options).execute(statement)
+            return isinstance(result.cursor_strategy, sa.engine.cursor.BufferedRowCursorFetchStrategy)
+
+    unwatched = buffers()
+    with watching(engine):
+        assert buffers() is unwatched
