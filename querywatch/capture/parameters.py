@@ -1,7 +1,7 @@
 """Parameters that may be kept until the background has planned with them, and whether two executions had the same.
 
 In:  parameters as given to the driver.
-Out: the same, or None.
+Out: a copy, or None.
 
 Only values that hold nothing else and cannot change are kept: an application's own object would live longer than it
 expects, and its `__eq__` may do anything.
@@ -37,18 +37,18 @@ _TEXT_LENGTH_LIMIT = 10_000
 
 
 def keep_plain(parameters: Any) -> Any:
-    """Return *parameters* if all of them are plain and few, else None.
+    """Return a copy of *parameters* if all of them are plain and few, else None.
+
+    A copy, because an application may change its dict or list and execute with it again.
 
     Args:
         parameters: A tuple, list or dict, as given to the driver's `execute`.
     """
-    values = parameters.values() if isinstance(parameters, dict) else parameters
-    if len(values) > _LIMIT:
+    if not _is_plain(parameters):
         return None
-    for value in values:
-        if type(value) not in _PLAIN or (type(value) in _TEXTS and len(value) > _TEXT_LENGTH_LIMIT):
-            return None
-    return parameters
+    if isinstance(parameters, dict):
+        return dict(parameters)
+    return list(parameters) if isinstance(parameters, list) else parameters
 
 
 def is_same(parameters: Any, first: Any) -> bool | None:
@@ -58,6 +58,15 @@ def is_same(parameters: Any, first: Any) -> bool | None:
         parameters: As given to the driver.
         first: What `keep_plain` returned for another execution.
     """
-    if first is None or keep_plain(parameters) is None:
+    if first is None or not _is_plain(parameters):
         return None
     return bool(parameters == first)
+
+
+def _is_plain(parameters: Any) -> bool:
+    values = parameters.values() if isinstance(parameters, dict) else parameters
+    if len(values) > _LIMIT:
+        return False
+    return all(
+        type(value) in _PLAIN and (type(value) not in _TEXTS or len(value) <= _TEXT_LENGTH_LIMIT) for value in values
+    )
