@@ -5,7 +5,8 @@ Out: one finding for each relationship, or for each statement and line, over the
 
 Two lines that run the same statement once each are not an N+1, so where no relationship is known the call site is part
 of the key. Pages of one result, a queue's polls and retries repeat a statement too and are no N+1: a loop is reported
-only if it looks rows up by equality with changing values.
+only if it looks rows up by equality, with changing values. A relationship that is loaded with the same values again and
+again is that of one parent, expired in between: no option of the select would end that.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ def detect(scope: ScopeRecord, config: Config) -> Iterator[Finding]:
         if contexts < config.n_plus_one_threshold:
             continue
         most = max(queries, key=lambda query: query.calls)
-        if most.kind == "lazy_load":
+        if most.kind == "lazy_load" and most.same_parameters is not True:
             yield _describe_lazy_load(scope, queries, most)
         elif most.kind is None:
             yield from _describe_loop(scope, queries, most)
