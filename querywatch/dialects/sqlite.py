@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from querywatch.dialects import sqlite_plan, sqlite_statistics
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 PROOF: Final[Proof] = "scratch"
 
 _IN_MEMORY = "in-memory SQLite has no second connection, so its plans cannot be taken"
+_GONE = "its file is gone, so its plans cannot be taken"
 _LOCK_TIMEOUT_MS = 100
 #: Virtual machine steps between two looks at the clock.
 _STEPS_PER_LOOK = 1_000
@@ -48,9 +50,19 @@ def knows_select_rowcount(dialect: Dialect) -> bool:  # noqa: ARG001 -- the prot
 
 
 def describe_obstacle(engine: Engine) -> str | None:
-    """Say that a database in memory belongs to its one connection; None for a file."""
+    """Say that a database in memory belongs to its one connection, or that a file was removed; None for a file."""
     # With a creator of the application's own the URL says nothing; `open_reader` looks at the connection.
-    return _IN_MEMORY if _is_in_memory(engine) and not has_own_creator(engine) else None
+    if has_own_creator(engine):
+        return None
+    if _is_in_memory(engine):
+        return _IN_MEMORY
+    return _GONE if _is_gone(engine) else None
+
+
+def _is_gone(engine: Engine) -> bool:
+    # To connect would make the file again, empty. A relative path was read where the program was at that time.
+    path = Path(engine.url.database or "")
+    return path.is_absolute() and not path.exists()
 
 
 def _is_in_memory(engine: Engine) -> bool:

@@ -81,6 +81,11 @@ def test_in_memory_has_no_plans(url):
     )
 
 
+def test_a_file_that_was_removed_has_no_plans(engine, path):
+    path.unlink()
+    assert sqlite.describe_obstacle(engine) == "its file is gone, so its plans cannot be taken"
+
+
 def test_a_creator_that_makes_databases_in_memory_has_no_plans():
     engine = sa.create_engine("sqlite:///looks-like-a-file.db", creator=lambda: sqlite3.connect(":memory:"))
     assert sqlite.describe_obstacle(engine) is None
