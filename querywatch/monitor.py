@@ -51,6 +51,8 @@ _log = logging.getLogger("querywatch")
 _log.addHandler(logging.NullHandler())
 
 _FINGERPRINTS_LIMIT = 20_000
+# How long one pass names new statements, in seconds.
+_FINGERPRINTS_S = 1.0
 # How long a thread may take between finding its scope open and appending to it.
 _STRAGGLERS_S = 1.0
 # Scopes that ended and wait to be read; with more the background does not rest.
@@ -288,9 +290,12 @@ class Monitor:
                     self._aggregate.fold(samples)
 
     def _take_fingerprints(self) -> None:
-        with self._lock:
-            pending, self._aggregate.pending = self._aggregate.pending, {}
-        for totals in pending.values():
+        ends_at = time.monotonic() + _FINGERPRINTS_S
+        pending = self._aggregate.pending
+        # A thousand new statements take a minute with rests: the other stages have their turn in between.
+        while pending and (self._background.is_urgent or time.monotonic() < ends_at):
+            with self._lock:
+                totals = pending.pop(next(iter(pending)))
             self._guard("fingerprint", self._name_statement, totals)
             self._rest()
 
