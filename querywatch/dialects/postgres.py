@@ -58,6 +58,8 @@ def describe_obstacle(engine: Engine) -> str | None:  # noqa: ARG001 -- the prot
 @contextlib.contextmanager
 def open_reader(connection: Any, engine: Engine, *, timeout_s: float) -> Iterator[None]:
     """Open a read-only transaction with limits, and roll it back at the end."""
+    # A `connect` listener may have left a transaction open, with a SET in it that has to hold for our plans too.
+    connection.commit()
     # Autocommit at the driver, BEGIN by hand: the same for all drivers, and SET LOCAL holds behind PgBouncer too.
     engine.dialect.set_isolation_level(connection, "AUTOCOMMIT")
     _run(connection, "BEGIN READ ONLY")

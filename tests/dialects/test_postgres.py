@@ -157,6 +157,18 @@ def test_an_error_names_no_value_and_ends_no_transaction(engine):
     assert ask(engine, work).table == "orders"
 
 
+def test_a_connect_listener_may_leave_its_transaction_open(engine):
+    @sa.event.listens_for(engine, "connect")
+    def prepare(connection, _record):
+        connection.cursor().execute("SET search_path TO pg_catalog")
+
+    engine.dispose()
+    with pytest.raises(ExplainError, match="42P01"):
+        ask(engine, lambda c: postgres.take_plan(c, "SELECT * FROM orders", None, {}))
+    root = ask(engine, lambda c: postgres.take_plan(c, "SELECT * FROM public.orders", None, {}))
+    assert root.table == "public.orders"
+
+
 def test_nothing_can_be_written_on_our_connection(engine):
     with pytest.raises(ExplainError, match="25006"):
         ask(engine, lambda c: postgres._ask(c, "DELETE FROM orders"))
