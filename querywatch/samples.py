@@ -291,7 +291,6 @@ def forget_samples() -> None:
         scope.evicted = []
         # What was told of the parent's statements says nothing of the child's.
         scope.reported = {}
-        scope.reported = {}
 
 
 def find_sinks(scope: OpenScope) -> list[Sink]:
