@@ -98,4 +98,4 @@ def test_an_error_500_passes_untouched_and_ends_its_scope(engine):
 def test_other_answers_are_what_they_were(engine, path, status):
     app = make_app(engine)
     querywatch.install(engine, app=app)
-    assert app.test_client().get(path).status_code == status
+    assert app.test_client().get(path, buffered=True).status_code == status
