@@ -6,6 +6,7 @@ Out: the tour of querywatch/demo; it ends by itself and leaves two reports.
 
 from __future__ import annotations
 
+import logging
 import signal
 from enum import StrEnum
 from pathlib import Path
@@ -67,4 +68,6 @@ def _stop(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001  th
     # A polite kill cleans up like Ctrl-C does, and a second Ctrl-C must not leave tables behind: closing takes seconds.
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, signal.SIG_IGN)
+    # An interrupt while the pool closes a connection is told there as an error, with a traceback, and raised on.
+    logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
     raise KeyboardInterrupt
