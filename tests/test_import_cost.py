@@ -39,11 +39,14 @@ def run(code, **environment):
 
 def test_costs_at_most_60_ms_more_than_sqlalchemy_orm(tmp_path):
     code = """
-import time, sqlalchemy.orm
+import gc, time, sqlalchemy.orm
+gc.collect()
 began = time.process_time()
 import querywatch
 print(time.process_time() - began)
 """
+    # Python collects all garbage each time that so many objects were made, here SQLAlchemy's: 27 ms for whoever imports
+    # the next module. Collected before, it falls neither to us nor, with a line more or less of ours, to somebody else.
     # The first round fills the byte-code cache, as pip does when it installs. CPU time, because other tests run beside.
     rounds = [float(run(code, PYTHONPYCACHEPREFIX=str(tmp_path))) * 1000 for _ in range(ROUNDS)]
     assert min(rounds) <= LIMIT_MS
