@@ -57,6 +57,8 @@ _FINGERPRINTS_S = 1.0
 _STRAGGLERS_S = 1.0
 # Scopes that ended and wait to be read; with more the background does not rest.
 _BACKLOG_LIMIT = 2_000
+# With so many they are no longer kept: they are counted, but not examined.
+_ENDED_LIMIT = 10_000
 
 
 class Monitor:
@@ -87,6 +89,7 @@ class Monitor:
         self._ended: deque[OpenScope] = deque()
         # Scopes that ended before the last pass: a slow thread may still have appended to them.
         self._late: list[OpenScope] = []
+        self._dropped_scopes = 0
         self._scopes = ScopeTotals()
         self._fingerprint = lru_cache(_FINGERPRINTS_LIMIT)(take_fingerprint)
         self._planning = Planning(self.config)
@@ -141,6 +144,7 @@ class Monitor:
             queries = self.queries()
             dropped = {
                 "statements": self._aggregate.dropped,
+                "scopes": self._dropped_scopes,
                 "findings": self._examiner.findings.dropped,
                 "internal_errors": self.internal_errors.total(),
             }
@@ -172,8 +176,9 @@ class Monitor:
         self._closed = True
         for capture in list(self._captures.values()):
             capture.detach()
+        ends_at = time.monotonic() + timeout_s
         self._background.flush(timeout_s)
-        self._background.stop(timeout_s)
+        self._background.stop(max(0.0, ends_at - time.monotonic()))
         self._captures.clear()
         self._listeners.close()
 
@@ -187,6 +192,18 @@ class Monitor:
         """Keep a scope that ended for the next pass."""
         self._ended.append(scope)
         self._background.start()
+        if len(self._ended) > _ENDED_LIMIT:
+            self._drop_oldest()
+
+    def _drop_oldest(self) -> None:
+        """Count a scope here and now and never examine it: the background is stuck, waiting for a database."""
+        try:
+            with self._lock:
+                self._fold_scope(self._ended[0])
+                self._ended.popleft()
+                self._dropped_scopes += 1
+        except Exception as error:  # noqa: BLE001 - called on the application's thread
+            self.note_error("fold", error)
 
     def note_error(self, stage: str, error: BaseException) -> None:
         """Count an error of our own; log the first one of each stage. Raises nothing, whatever the log does.
@@ -265,10 +282,13 @@ class Monitor:
         self._late = [scope for scope in self._late if abs(now - (scope.ended_at or 0.0)) < _STRAGGLERS_S]
         # Not until there are none: under load there would always be one more, and no other stage would have its turn.
         for _ in range(len(self._ended)):
-            scope = self._ended[0]
-            self._guard("fold", self._fold_scope, scope)
-            self._late.append(scope)
-            self._to_examine.append(self._ended.popleft())
+            with self._lock:
+                if not self._ended:
+                    break
+                scope = self._ended[0]
+                self._guard("fold", self._fold_scope, scope)
+                self._late.append(scope)
+                self._to_examine.append(self._ended.popleft())
             self._rest()
         for scope in list(open_scopes.values()):
             self._guard("fold", self._fold_open_scope, scope)

@@ -99,6 +99,7 @@ class ScopeQuery:
         relationship: Such as `User.orders`, None where no relationship asked.
         kind: What asked: `lazy_load`, `refresh`, `deferred`, or None for anything else.
         same_parameters: True if every inspected call had equal parameters, None if only one was inspected.
+        looked_up: Columns compared by `=` with a value that changed from one call to the next.
         to_one: True if the relationship leads to one object, None where no relationship asked.
     """
 
@@ -118,6 +119,7 @@ class ScopeQuery:
     relationship: str | None = None
     kind: str | None = None
     same_parameters: bool | None = None
+    looked_up: tuple[str, ...] = ()
     to_one: bool | None = None
 
 

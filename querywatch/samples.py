@@ -20,6 +20,14 @@ if TYPE_CHECKING:
 
     from querywatch.records import Database, Fingerprint
 
+#: A bind of a statement: its place from 0, or its name.
+Bind = int | str
+
+#: Stands among the changed binds for values that the text itself holds.
+TEXT = "(the text)"
+#: Stands among the changed binds for another number of values: an IN list of another length.
+LENGTH = "(the number of values)"
+
 #: Samples of one statement in one scope after which a new list is begun, so that the old one can be let go.
 SAMPLES_LIMIT = 10_000
 
@@ -93,6 +101,7 @@ class Samples(list[float]):
 
     __slots__ = (
         "askers",
+        "changed",
         "compiled",
         "failures",
         "fetch",
@@ -106,7 +115,6 @@ class Samples(list[float]):
         "parameters",
         "repeated_at",
         "rows",
-        "same_parameters",
         "select_entity",
         "shape",
         "source",
@@ -132,7 +140,8 @@ class Samples(list[float]):
         self.last_asker = NOBODY
         #: How many executions the looks so far speak for.
         self.inspected = 0
-        self.same_parameters: bool | None = None
+        #: Binds whose values differed from those of the first execution, None before any were compared.
+        self.changed: frozenset[Bind] | None = None
         #: The caller's OpenTelemetry context at the second execution, None where there is none.
         self.trace: Any = None
         #: SQLAlchemy's compiled statement of the second execution.

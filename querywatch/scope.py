@@ -18,6 +18,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from querywatch.callsite import describe_caller
+from querywatch.lookups import find_looked_up
 from querywatch.records import CallSite, Fingerprint, ScopeQuery, ScopeRecord, ScopeStats
 from querywatch.samples import (
     NOBODY,
@@ -193,8 +194,8 @@ def _absorb(known: Samples, more: Samples) -> None:
     known.failures += more.failures[more.folded.failures :]
     known.late += more.late
     more.rows, more.failures, more.late, more.folded = known.rows, known.failures, known.late, known.folded
-    if more.same_parameters is False:
-        known.same_parameters = False
+    if more.changed is not None:
+        known.changed = (known.changed or frozenset()) | more.changed
     for asker, (asked, contexts) in more.askers.items():
         counts = known.askers.setdefault(asker, [0, 0])
         counts[0] += asked
@@ -252,7 +253,12 @@ def _describe_group(
     most = max(askers, key=lambda asker: askers[asker][0])
     failed, slow = _find_culprits(group, most)
     slow_mean_s = sum(each.folded.slow_total_s for each in group) / (slow.total() or 1)
-    same = [each.same_parameters for each in group if each.same_parameters is not None]
+    compared = [each for each in group if each.changed is not None]
+    looked_up = {
+        column: None
+        for each in compared
+        for column in find_looked_up(each.statement, shape, database.dialect, each.changed or frozenset())
+    }
     for asker in {**askers, **failed, **slow}:
         asked, contexts = askers.get(asker, (0, 0))
         yield ScopeQuery(
@@ -271,7 +277,8 @@ def _describe_group(
             parent_site=parents.get(asker.parent) if asker.parent is not None else None,
             relationship=asker.relationship,
             kind=asker.kind,
-            same_parameters=all(same) if same else None,
+            same_parameters=not any(each.changed for each in compared) if compared else None,
+            looked_up=tuple(looked_up),
             to_one=asker.to_one,
         )
 

@@ -535,3 +535,17 @@ def run(folder, source):
 )
 def test_at_the_end_of_a_program(tmp_path, source, printed):
     assert run(tmp_path, source) == printed
+
+
+def test_scopes_that_pile_up_behind_a_stuck_background_are_counted_and_let_go(engine, install, monkeypatch):
+    monkeypatch.setattr("querywatch.monitor._ENDED_LIMIT", 3)
+    monitor = install()
+    # Nobody waits and the interval is long: the background does not come by, as if it waited for a database.
+    for _ in range(10):
+        with querywatch.watch("GET /"), engine.connect() as connection:
+            connection.exec_driver_sql("SELECT 1")
+    assert len(monitor._ended) <= 4
+    assert monitor.flush(60)
+    snapshot = monitor.snapshot()
+    assert sum(stats.calls for stats in snapshot.queries) == 10
+    assert snapshot.dropped["scopes"] >= 6

@@ -22,12 +22,13 @@ from querywatch.callsite import find_caller
 from querywatch.capture.database import describe_database
 from querywatch.capture.fetch import DEFAULT_FETCH, TimedFetch, time_buffered_fetches
 from querywatch.capture.orm import read_load_mark, read_select_entity
-from querywatch.capture.parameters import is_same, keep_plain
+from querywatch.capture.parameters import find_changed, keep_plain
 from querywatch.capture.pool import find_checkout_scope
 from querywatch.dialects import find_dialect
 from querywatch.samples import (
     NOBODY,
     SAMPLES_LIMIT,
+    TEXT,
     Asker,
     Failure,
     Occurrence,
@@ -287,11 +288,7 @@ class Accounting:
             asker = _find_asker(context) if samples.select_entity is not None else NOBODY
         else:
             asker = _find_asker(context)
-            if samples.same_parameters is not False:
-                # A text without parameters may hold its values itself.
-                samples.same_parameters = is_same(execution.parameters, samples.parameters) and bool(
-                    execution.parameters or execution.statement == samples.statement
-                )
+            _note_changes(samples, execution)
             self._note_repetition(samples, context)
         counts = samples.askers.setdefault(asker, [0, 0])
         counts[0] += weight
@@ -312,6 +309,15 @@ class Accounting:
         for key in [key for key, value in list(slots.items()) if value is samples]:
             slots.pop(key, None)
         scope.evicted.append(samples)
+
+
+def _note_changes(samples: Samples, execution: Execution) -> None:
+    """Add the values that differ from those of the first execution."""
+    changed = find_changed(execution.parameters, samples.parameters)
+    if changed is not None:
+        # A text without parameters may hold its values itself.
+        in_text = not execution.parameters and execution.statement != samples.statement
+        samples.changed = (samples.changed or frozenset()) | (changed if not in_text else {TEXT})
 
 
 def _find_asker(context: Any) -> Asker:

@@ -1,4 +1,4 @@
-"""Parameters that may be kept until the background has planned with them, and whether two executions had the same.
+"""Parameters that may be kept until the background has planned with them, and which of them changed.
 
 In:  parameters as given to the driver.
 Out: a copy, or None.
@@ -12,7 +12,12 @@ from __future__ import annotations
 import datetime as dt
 import decimal
 import uuid
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from querywatch.samples import LENGTH
+
+if TYPE_CHECKING:
+    from querywatch.samples import Bind
 
 _PLAIN = frozenset({
     bool,
@@ -51,16 +56,23 @@ def keep_plain(parameters: Any) -> Any:
     return list(parameters) if isinstance(parameters, list) else parameters
 
 
-def is_same(parameters: Any, first: Any) -> bool | None:
-    """Tell whether two executions had equal parameters; None if it cannot be told.
+def find_changed(parameters: Any, first: Any) -> frozenset[Bind] | None:
+    """Return which values differ from those of another execution; None if it cannot be told.
 
     Args:
         parameters: As given to the driver.
         first: What `keep_plain` returned for another execution.
+
+    Returns:
+        Places from 0 or names; `LENGTH` alone where their numbers differ.
     """
     if first is None or not _is_plain(parameters):
         return None
-    return bool(parameters == first)
+    if len(parameters) != len(first):
+        return frozenset({LENGTH})
+    if isinstance(parameters, dict):
+        return frozenset(name for name, value in parameters.items() if value != first.get(name))
+    return frozenset(place for place, value in enumerate(parameters) if value != first[place])
 
 
 def _is_plain(parameters: Any) -> bool:

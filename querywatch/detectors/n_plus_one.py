@@ -92,14 +92,14 @@ def _describe_lazy_load(scope: ScopeRecord, queries: list[ScopeQuery], most: Sco
 
 
 def _describe_loop(scope: ScopeRecord, queries: list[ScopeQuery], most: ScopeQuery) -> Iterator[Finding]:
-    if most.call_site is None or most.same_parameters is not False or most.fingerprint.operation != "SELECT":
+    if most.call_site is None or not most.looked_up or most.fingerprint.operation != "SELECT":
         return
     facts = parse_facts(most.statement, most.dialect)
-    looked_up = next((each for each in parse_predicates(most.statement, most.dialect) if each.equality), None)
-    if facts is None or looked_up is None or facts.has_offset or facts.locks_rows:
+    if facts is None or facts.locks_rows:
         return
     calls = sum(query.calls for query in queries)
-    columns, before = " and ".join(looked_up.equality), f"before the loop at {most.call_site}"
+    table = _find_table(most)
+    columns, before = " and ".join(most.looked_up), f"before the loop at {most.call_site}"
     if facts.is_aggregate:
         advice = _Advice(
             "aggregate", f"Run one SELECT with GROUP BY {columns} {before}, and look the results up in a dict."
@@ -108,8 +108,16 @@ def _describe_loop(scope: ScopeRecord, queries: list[ScopeQuery], most: ScopeQue
         advice = _Advice(
             "in_query", f"Run one SELECT with {columns} IN (...) {before}, and look the rows up in a dict."
         )
-    message = f"The same SELECT on {looked_up.table} runs once for each {columns}: {calls} times."
-    yield replace(_build(scope, queries, most, looked_up.table, message, advice), kind="core_loop")
+    message = f"The same SELECT on {table} runs once for each {columns}: {calls} times."
+    yield replace(_build(scope, queries, most, table, message, advice), kind="core_loop")
+
+
+def _find_table(query: ScopeQuery) -> str:
+    """Return the table whose columns are looked up."""
+    for instance in parse_predicates(query.statement, query.dialect):
+        if set(query.looked_up) & set(instance.equality):
+            return instance.table
+    return query.fingerprint.tables[0] if query.fingerprint.tables else query.fingerprint.summary
 
 
 class _Advice(NamedTuple):

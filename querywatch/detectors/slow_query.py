@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 CODE = "slow-query"
 
 _LOOK = "Look at its plan: no index has been proven to help."
+_NO_PLAN = "No index can help it: run it where nobody waits for it, or in smaller pieces."
+_PLANNED = frozenset({"SELECT", "UPDATE", "DELETE"})
 # Of so many calls at least, at most this share: a call that is slow so seldom was not slow by its plan.
 _HABIT_CALLS = 20
 _OUTLIER_RATIO = 0.05
@@ -67,7 +69,7 @@ def detect(scope: ScopeRecord, config: Config) -> Iterator[Finding]:
             kind=None,
             severity="warning",
             message=f"{query.fingerprint.summary} took {query.max_s * 1000:,.0f} ms.",
-            fix=_LOOK,
+            fix=_LOOK if query.fingerprint.operation in _PLANNED and query.fingerprint.tables else _NO_PLAN,
             fix_kind="none",
             subject=query.fingerprint.tables[0] if query.fingerprint.tables else query.fingerprint.summary,
             database=query.database,

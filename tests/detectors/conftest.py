@@ -20,6 +20,7 @@ def query(statement="SELECT orders.id FROM orders WHERE orders.user_id = ?", **c
         "max_s": 0.005,
         "call_site": CallSite("shop/views.py", 44, "list_users"),
         "same_parameters": False,
+        "looked_up": ("user_id",),
     }
     return ScopeQuery(**(values | changes))
 

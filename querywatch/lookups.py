@@ -1,0 +1,73 @@
+"""What a repeated statement looks up: the columns compared by `=` with a value that changes.
+
+In:  a statement as it was sent, and which of its values changed from one execution to the next.
+Out: names of columns.
+
+That is what tells a loop over keys from pages (a range or an offset changes), from batches (an IN list changes) and
+from polls (nothing changes, or only the time). It is read from the text by its signs and not by the parser, because the
+parser knows no placeholder of most drivers, and a bind is told by its place or its name alone.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from querywatch.predicates import parse_facts, parse_predicates
+from querywatch.samples import LENGTH, TEXT
+
+if TYPE_CHECKING:
+    from collections.abc import Set as AbstractSet
+
+    from querywatch.samples import Bind
+
+_VALUES = re.compile(r"'(?:[^']|'')*'")
+_BIND = re.compile(r"\?|%s|%\((?P<name>\w+)\)s|\$(?P<number>[0-9]+)|(?<![:\w]):(?P<colon>\w+)")
+_COLUMN = r"""(?:[\w$]+|"[^"]+"|`[^`]+`)"""
+# Not the type of a cast.
+_COLUMN_BEFORE = re.compile(rf"(?<![:\w$])({_COLUMN})\s*(?<![<>!=:])=\s*\(?\s*\Z")
+_CAST = r"(?:::[\w ]+(?:\([0-9, ]*\))?)?"
+_COLUMN_AFTER = re.compile(rf"{_CAST}\s*\)?\s*=\s*((?:{_COLUMN}\.)*{_COLUMN})")
+# Far enough for a quoted name of the longest identifiers, twice.
+_REACH = 300
+
+
+def find_looked_up(statement: str, shape: str, dialect: str, changed: AbstractSet[Bind]) -> tuple[str, ...]:
+    """Return the columns whose value changed, in the order of the text; empty if this is no look-up.
+
+    Args:
+        statement: Text as it was sent. Stays in the process.
+        shape: The same with literals as `?`.
+        dialect: SQLAlchemy's name of the dialect.
+        changed: Binds whose values changed; may hold `TEXT` and `LENGTH`.
+    """
+    if TEXT in changed:
+        return _read_from_shape(shape, dialect)
+    if LENGTH in changed:
+        return ()
+    return tuple(dict.fromkeys(column for bind, column in _read_equalities(statement) if bind in changed))
+
+
+@lru_cache(maxsize=1024)
+def _read_equalities(statement: str) -> tuple[tuple[Bind, str], ...]:
+    """Pair each bind that is compared by `=` with its column."""
+    text = _VALUES.sub("''", statement)
+    found: list[tuple[Bind, str]] = []
+    for place, match in enumerate(_BIND.finditer(text)):
+        column = _COLUMN_BEFORE.search(text[max(0, match.start() - _REACH) : match.start()])
+        if column is None:
+            column = _COLUMN_AFTER.match(text[match.end() : match.end() + _REACH])
+        if column is not None:
+            number = match["number"]
+            bind = int(number) - 1 if number else match["name"] or match["colon"] or place
+            found.append((bind, column[1].rpartition(".")[2].strip('"`')))
+    return tuple(found)
+
+
+def _read_from_shape(shape: str, dialect: str) -> tuple[str, ...]:
+    """Return the columns of a text whose only values are compared by `=`: which of them changed is not known."""
+    facts, tables = parse_facts(shape, dialect), parse_predicates(shape, dialect)
+    if facts is None or facts.has_limit or any(each.range or each.listed for each in tables):
+        return ()
+    return tuple(dict.fromkeys(column for each in tables for column in each.equality))
