@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqlalchemy import URL, create_engine, inspect, make_url, text
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
 from querywatch.demo.data import fill_tables
 from querywatch.demo.shop import Model
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 SCHEMA = "querywatch_demo"
 _MARK = "made by querywatch demo, dropped when it ends"
+_EXAMPLE = "Give one such as postgresql+psycopg://user@localhost/shop or sqlite:///shop.db."
 
 
 @contextmanager
@@ -53,17 +54,16 @@ def open_database(given: str | None) -> Iterator[URL]:
 
 def _parse(given: str) -> URL:
     # The text may hold a password, so an error shows no part of what could not be parsed.
-    example = "Give one such as postgresql+psycopg://user@localhost/shop or sqlite:///shop.db."
     try:
         url = make_url(given)
         backend = url.get_backend_name()
-    except ArgumentError:
-        raise ConfigError(f"--database-url is not a URL that SQLAlchemy can read. {example}") from None
+    except (ArgumentError, ValueError):  # ValueError: of a port that is no number
+        raise ConfigError(f"--database-url is not a URL that SQLAlchemy can read. {_EXAMPLE}") from None
     if backend not in {"postgresql", "sqlite"}:
-        raise ConfigError(f"--database-url: the demo runs on PostgreSQL and SQLite, not on {backend!r}. {example}")
+        raise ConfigError(f"--database-url: the demo runs on PostgreSQL and SQLite, not on {backend!r}. {_EXAMPLE}")
     if backend == "sqlite" and url.database in {None, "", ":memory:"}:
         raise ConfigError(
-            f"--database-url: the demo needs a file, SQLite in memory has no second connection. {example}"
+            f"--database-url: the demo needs a file, SQLite in memory has no second connection. {_EXAMPLE}"
         )
     return url
 
@@ -147,7 +147,8 @@ def _administer(url: URL) -> Iterator[Connection]:
     """Connect with an engine of our own, which querywatch does not watch.
 
     Raises:
-        ConfigError: There is no driver, or no connection.
+        ConfigError: There is no driver, it is an async one, there is no connection, or the database refuses what is
+            asked of it.
     """
     try:
         engine = create_engine(url)
@@ -156,18 +157,30 @@ def _administer(url: URL) -> Iterator[Connection]:
             f"--database-url: no driver for {url.drivername!r} ({error}). "
             'For PostgreSQL run: pip install "querywatch[postgres]" and write postgresql+psycopg://'
         ) from None
+    if engine.dialect.is_async:
+        raise ConfigError(
+            f"--database-url: the demo needs a driver that is not async, not {url.drivername!r}. {_EXAMPLE}"
+        )
     try:
         try:
             connection = engine.connect()
         except SQLAlchemyError as error:
-            # The driver's own first line says why; SQLAlchemy's adds a link, and neither may show the password.
-            reason = str(getattr(error, "orig", None) or error).splitlines()[0]
-            if url.password:
-                reason = reason.replace(str(url.password), "***")
-            raise ConfigError(
-                f"--database-url: no connection to {url.render_as_string(hide_password=True)}: {reason}."
-            ) from None
+            raise ConfigError(f"--database-url: no connection to {_show(url)}: {_first_line(error, url)}.") from None
         with connection:
-            yield connection
+            try:
+                yield connection
+            except DBAPIError as error:
+                raise ConfigError(f"--database-url: {_show(url)} cannot be used: {_first_line(error, url)}.") from None
     finally:
         engine.dispose()
+
+
+def _show(url: URL) -> str:
+    # A password may stand among the options, too.
+    return url.set(query={}).render_as_string(hide_password=True)
+
+
+def _first_line(error: SQLAlchemyError, url: URL) -> str:
+    """Say why, as the driver does first; SQLAlchemy would add a link, and neither may show the password."""
+    reason = str(getattr(error, "orig", None) or error).splitlines()[0].rstrip(".")
+    return reason.replace(str(url.password), "***") if url.password else reason

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, func, inspect, select, text
+from sqlalchemy import create_engine, func, inspect, make_url, select, text
 
 from querywatch.demo.data import ITEMS, ORDERS, PRODUCTS, USERS
 from querywatch.demo.database import SCHEMA, open_database
@@ -30,7 +30,7 @@ def count_rows(url):
 
 
 def refuse(url):
-    with pytest.raises(ConfigError) as caught, open_database(str(url)):
+    with pytest.raises(ConfigError) as caught, open_database(url):
         pass
     return str(caught.value)
 
@@ -107,6 +107,7 @@ def test_on_postgresql_a_foreign_schema_of_that_name_is_refused_and_untouched(po
     ("url", "message"),
     [
         pytest.param("not a url:s3cret", "--database-url is not a URL that SQLAlchemy can read.", id="no-url"),
+        pytest.param("postgresql://a:s3cret@b:port/c", "is not a URL that SQLAlchemy can read.", id="port"),
         pytest.param("oracle://a:s3cret@b/c", "the demo runs on PostgreSQL and SQLite, not on 'oracle'.", id="oracle"),
         pytest.param("sqlite://", "the demo needs a file, SQLite in memory has no second connection.", id="memory"),
         pytest.param("postgresql+nothing://a:s3cret@b/c", "no driver for 'postgresql+nothing'", id="no-driver"),
@@ -114,6 +115,14 @@ def test_on_postgresql_a_foreign_schema_of_that_name_is_refused_and_untouched(po
             "postgresql+psycopg://a:s3cret@127.0.0.1:1/c",
             "no connection to postgresql+psycopg://a:***@127.0.0.1:1/c: connection failed:",
             id="no-server",
+        ),
+        pytest.param(
+            "postgresql+psycopg://127.0.0.1:1/c?password=s3cret",
+            "no connection to postgresql+psycopg://127.0.0.1:1/c: connection failed:",
+            id="password-as-option",
+        ),
+        pytest.param(
+            "sqlite+aiosqlite:///a.db", "needs a driver that is not async, not 'sqlite+aiosqlite'.", id="async"
         ),
         pytest.param(
             "sqlite:////nowhere/at/all.db", "no connection to sqlite:////nowhere/at/all.db: unable to", id="path"
@@ -124,4 +133,23 @@ def test_a_database_that_cannot_be_used_is_one_sentence_without_the_password(url
     said = refuse(url)
     assert message in said
     assert "\n" not in said
+    assert "s3cret" not in said
+
+
+def test_a_file_that_is_no_database_is_one_sentence_and_untouched(tmp_path):
+    file = tmp_path / "notes.txt"
+    file.write_text("not a database " * 100)
+    assert refuse(f"sqlite:///{file}") == f"--database-url: sqlite:///{file} cannot be used: file is not a database."
+    assert file.read_text() == "not a database " * 100
+
+
+def test_on_postgresql_a_role_that_may_not_create_is_one_sentence(postgres_database):
+    with connected(postgres_database) as connection:
+        connection.execute(text("CREATE ROLE visitor LOGIN PASSWORD 's3cret'"))
+        try:
+            visitor = make_url(postgres_database).set(username="visitor", password="s3cret")
+            said = refuse(visitor.render_as_string(hide_password=False))
+        finally:
+            connection.execute(text("DROP ROLE visitor"))
+    assert "cannot be used: permission denied for database" in said
     assert "s3cret" not in said
