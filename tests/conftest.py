@@ -36,6 +36,12 @@ def started(server: contextlib.AbstractContextManager[Running]) -> contextlib.Ab
     return run()
 
 
+@pytest.fixture(autouse=True)
+def database_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let each test name its databases as a process of its own would: many have a `shop.db`."""
+    monkeypatch.setattr("querywatch.capture.database._owners", {})
+
+
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[servers.Postgres]:
     """A PostgreSQL of this test session (of this worker, under pytest-xdist)."""

@@ -9,11 +9,6 @@ from querywatch.capture import database
 from querywatch.capture.database import describe_database
 
 
-@pytest.fixture(autouse=True)
-def no_names(monkeypatch):
-    monkeypatch.setattr(database, "_owners", {})
-
-
 def describe(url):
     return describe_database(sa.create_engine(url))
 
