@@ -207,3 +207,11 @@ def test_a_missing_jinja2_says_what_to_install(monkeypatch):
     html._environment.cache_clear()
     with pytest.raises(MissingExtraError, match=r'pip install "querywatch\[report\]"'):
         render_html(SAMPLE)
+
+
+def test_a_finding_shows_its_own_part_of_all_time_not_its_statements():
+    slowest = max(SAMPLE.queries, key=lambda query: query.total_s)
+    [finding, *_] = [finding for finding in SAMPLE.findings if finding.fingerprint == slowest.fingerprint.id]
+    few_calls = replace(finding, total_s=sum(query.total_s for query in SAMPLE.queries) * 0.03)
+    text = Document(render_html(replace(SAMPLE, findings=[few_calls]))).text
+    assert "Of all time 3.0%" in text
