@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from querywatch.detectors import DETECTORS, slow_query
 from querywatch.findings import FindingLog, key_in_scope
 from querywatch.records import CountsScopes, Finding, Fingerprint, Habit, SpanRecord
-from querywatch.scope import build_record, is_interesting
+from querywatch.scope_record import build_record, is_interesting
 from querywatch.spans import describe_burst, describe_occurrences
 
 if TYPE_CHECKING:
@@ -24,20 +24,20 @@ if TYPE_CHECKING:
 
 
 class Exporter(Protocol):
-    """Who is told, in the background thread, what was found."""
+    """One way out of what was found. Called in the background thread only; must not raise."""
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Sentences for people about what it could not do."""
+        """Sentences for people about what could not be exported; each once."""
 
     def on_finding(self, finding: Finding) -> None:
-        """Take a finding that is new."""
+        """Take a finding that is new. A repeat is not announced again."""
 
     def on_pass(self, spans: Sequence[SpanRecord]) -> None:
-        """Take what is worth a span; called once for each pass, also where there is none."""
+        """Take what is worth a span: slow and failed statements, and bursts. Called each pass, also with none."""
 
     def close(self) -> None:
-        """Let everything go."""
+        """Let go of ports and threads. May be called twice; nothing is exported afterwards."""
 
 
 class Listeners:

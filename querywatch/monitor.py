@@ -36,7 +36,7 @@ from querywatch.records import (
     SpanRecord,
 )
 from querywatch.samples import OpenScope, Samples, open_scopes
-from querywatch.scope import ScopeTotals, compact
+from querywatch.scope_record import ScopeTotals, compact
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from querywatch.capture.statement import read_operation
 from querywatch.records import Finding, Fingerprint, SpanRecord
-from querywatch.scope import find_asker_site
+from querywatch.scope_record import find_asker_site
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

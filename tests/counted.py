@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import querywatch
 from querywatch.fingerprint import take_fingerprint
 from querywatch.samples import OpenScope, current_scope
-from querywatch.scope import build_record
+from querywatch.scope_record import build_record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -77,7 +77,7 @@ def test_forgetting_leaves_scopes_open_and_empty():
 
 
 def test_full_samples_give_their_place_and_are_let_go(monkeypatch):
-    monkeypatch.setattr("querywatch.scope._STRAGGLER_LIMIT_S", 0.0)
+    monkeypatch.setattr("querywatch.scope_record._STRAGGLER_LIMIT_S", 0.0)
     engine = sa.create_engine("sqlite://")
     statement = sa.select(sa.literal(1))
     with watching(engine) as monitor, scoped() as scope, engine.connect() as connection:

@@ -13,27 +13,11 @@ from typing import TYPE_CHECKING, Protocol
 from querywatch.exporters import opentelemetry, prometheus, structlog
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from querywatch.config import Config
-    from querywatch.records import Finding, Snapshot, SpanRecord
-
-
-class Exporter(Protocol):
-    """One way out. Called in the background thread only; nothing here raises."""
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Sentences for people about what could not be exported; each once."""
-
-    def on_finding(self, finding: Finding) -> None:
-        """Take a finding that is new. A repeat is not announced again."""
-
-    def on_pass(self, spans: Sequence[SpanRecord]) -> None:
-        """Take what a pass found worth a span: slow and failed statements, and bursts."""
-
-    def close(self) -> None:
-        """Let go of ports and threads. May be called twice; nothing is exported afterwards."""
+    from querywatch.examiner import Exporter
+    from querywatch.records import Snapshot
 
 
 class ExporterModule(Protocol):

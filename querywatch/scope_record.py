@@ -1,0 +1,228 @@
+"""What a scope did, once it ended or while it runs: for the detectors, for the totals, and for the memory it takes.
+
+In:  the samples of a scope, folded.
+Out: a `ScopeRecord`; totals by name; fewer samples, of a scope that lasts as long as its program.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from querywatch.callsite import describe_caller
+from querywatch.lookups import find_looked_up
+from querywatch.records import CallSite, Fingerprint, ScopeQuery, ScopeRecord, ScopeStats
+from querywatch.samples import NOBODY, Asker, OpenScope, Samples, Sink
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+# A thread that was about to append has long been given the processor by then.
+_STRAGGLER_LIMIT_S = 5.0
+
+
+class ScopeTotals:
+    """Scopes that ended, by name, in bounded number. One thread at a time adds."""
+
+    _LIMIT = 1_000
+
+    def __init__(self) -> None:
+        self._by_name: dict[tuple[str | None, str], ScopeStats] = {}
+
+    def add(self, scope: OpenScope, samples: list[Samples]) -> None:
+        """Count a scope that ended; its samples must have been folded."""
+        key = (scope.name, scope.kind)
+        if key not in self._by_name and len(self._by_name) >= self._LIMIT:
+            key = ("other", scope.kind)
+        known = self._by_name.get(key) or ScopeStats(*key, scopes=0, calls=0, database_s=0.0, total_s=0.0, max_calls=0)
+        calls = sum(each.folded.samples for each in samples)
+        self._by_name[key] = replace(
+            known,
+            scopes=known.scopes + 1,
+            calls=known.calls + calls,
+            database_s=known.database_s + sum(each.folded.total_s for each in samples),
+            total_s=known.total_s + (scope.ended_at or scope.started_at) - scope.started_at,
+            max_calls=max(known.max_calls, calls),
+        )
+
+    def list(self) -> tuple[ScopeStats, ...]:
+        """Return the totals by database time, highest first."""
+        return tuple(sorted(self._by_name.values(), key=lambda stats: stats.database_s, reverse=True))
+
+
+def compact(scope: OpenScope, clock: Callable[[], float] = time.monotonic) -> None:
+    """Let go of what was read of full samples, and make one of those that are of one statement.
+
+    A scope that lasts as long as its program would grow for ever otherwise. Samples are let go a while after they
+    were read, and not a pass, because a thread may still append to them and `flush` makes passes follow at once.
+
+    Args:
+        scope: Open; the application may add to `evicted` at the same time, so nothing is replaced here, only removed.
+        clock: Gives monotonic seconds.
+    """
+    now = clock()
+    first: dict[tuple[int, str], Samples] = {}
+    for samples in list(scope.evicted):
+        if samples.folded.released < samples.folded.samples:
+            del samples[: samples.folded.samples - samples.folded.released]
+            samples.folded.released = samples.folded.samples
+            samples.folded.released_at = now
+            continue
+        if now - samples.folded.released_at < _STRAGGLER_LIMIT_S:
+            continue
+        known = first.setdefault((samples.source.number, samples.shape), samples)
+        if known is not samples:
+            _absorb(known, samples)
+            scope.evicted.remove(samples)
+
+
+def _absorb(known: Samples, more: Samples) -> None:
+    known.folded.samples += more.folded.samples
+    known.folded.released += more.folded.samples
+    known.folded.total_s += more.folded.total_s
+    known.folded.max_s = max(known.folded.max_s, more.folded.max_s)
+    known.folded.slow_calls += more.folded.slow_calls
+    known.folded.slow_total_s += more.folded.slow_total_s
+    known.folded.absorbed_failures += more.folded.failures + more.folded.absorbed_failures
+    # A result that is still being read goes on counting its rows and its time here.
+    known.rows += more.rows[more.folded.rows :]
+    known.failures += more.failures[more.folded.failures :]
+    known.late += more.late
+    more.rows, more.failures, more.late, more.folded = known.rows, known.failures, known.late, known.folded
+    if more.changed is not None:
+        known.changed = (known.changed or frozenset()) | more.changed
+    for asker, (asked, contexts) in more.askers.items():
+        counts = known.askers.setdefault(asker, [0, 0])
+        counts[0] += asked
+        counts[1] += contexts
+
+
+def is_interesting(samples: Iterable[Samples]) -> bool:
+    """Tell cheaply whether a detector could find anything: a statement that ran twice or was slow.
+
+    Args:
+        samples: Of one scope, folded.
+    """
+    return any(each.folded.samples > 1 or each.folded.slow_calls for each in samples)
+
+
+def find_asker_site(asker: Asker) -> CallSite | None:
+    """Return the application's line of *asker*, None where the stack held none."""
+    return describe_caller(asker.code, asker.line) if asker.code is not None else None
+
+
+def build_record(scope: OpenScope, sink: Sink, find_fingerprint: Callable[[str, str], Fingerprint]) -> ScopeRecord:
+    """Describe what *scope* sent to the databases of one monitor. Its samples must have been folded.
+
+    Args:
+        scope: Open or closed.
+        sink: The monitor; statements of other monitors' engines are left out.
+        find_fingerprint: From shape and SQLAlchemy dialect name to fingerprint.
+    """
+    samples = [each for each in scope.list_samples() if each.source.monitor is sink]
+    parents = _find_parent_sites(samples)
+    by_shape: dict[str, list[Samples]] = {}
+    for each in samples:
+        by_shape.setdefault(each.shape, []).append(each)
+    queries: list[ScopeQuery] = []
+    for shape, group in by_shape.items():
+        fingerprint = find_fingerprint(shape, group[0].source.database.dialect)
+        queries.extend(_describe_group(shape, fingerprint, group, parents))
+    return ScopeRecord(
+        name=scope.name,
+        kind=scope.kind,
+        started_at=scope.started_at,
+        duration_s=(scope.ended_at or time.time()) - scope.started_at,
+        queries=tuple(queries),
+    )
+
+
+def _describe_group(
+    shape: str, fingerprint: Fingerprint, group: list[Samples], parents: dict[str, CallSite]
+) -> Iterable[ScopeQuery]:
+    """Yield one query for each asker of a statement, time and errors shared out by calls."""
+    calls = sum(each.folded.samples for each in group)
+    total_s = sum(each.folded.total_s for each in group)
+    database = group[0].source.database
+    askers = _merge_askers(group, calls)
+    most = max(askers, key=lambda asker: askers[asker][0])
+    failed, slow = _find_culprits(group, most)
+    slow_mean_s = sum(each.folded.slow_total_s for each in group) / (slow.total() or 1)
+    compared = [each for each in group if each.changed is not None]
+    looked_up = {
+        column: None
+        for each in compared
+        for column in find_looked_up(each.statement, shape, database.dialect, each.changed or frozenset())
+    }
+    for asker in {**askers, **failed, **slow}:
+        asked, contexts = askers.get(asker, (0, 0))
+        yield ScopeQuery(
+            statement=shape,
+            fingerprint=fingerprint,
+            database=database.name,
+            dialect=database.dialect,
+            calls=asked,
+            contexts=contexts,
+            total_s=total_s * asked / calls if calls else 0.0,
+            max_s=max(each.folded.max_s for each in group),
+            errors=failed[asker],
+            slow_calls=slow[asker],
+            slow_total_s=slow_mean_s * slow[asker],
+            call_site=find_asker_site(asker),
+            parent_site=parents.get(asker.parent) if asker.parent is not None else None,
+            relationship=asker.relationship,
+            kind=asker.kind,
+            same_parameters=not any(each.changed for each in compared) if compared else None,
+            looked_up=tuple(looked_up),
+            to_one=asker.to_one,
+        )
+
+
+def _find_culprits(group: list[Samples], most: Asker) -> tuple[Counter[Asker], Counter[Asker]]:
+    """Count failed and slow calls by asker; those that no occurrence was kept of go to *most*."""
+    failed: Counter[Asker] = Counter()
+    slow: Counter[Asker] = Counter()
+    for each in group:
+        for occurrence in list(each.occurrences):
+            (slow if occurrence.failure is None else failed)[occurrence.asker] += 1
+    missing_failed = sum(each.folded.failures + each.folded.absorbed_failures for each in group) - failed.total()
+    missing_slow = sum(each.folded.slow_calls for each in group) - slow.total()
+    if missing_failed > 0:
+        failed[most] += missing_failed
+    if missing_slow > 0:
+        slow[most] += missing_slow
+    return failed, slow
+
+
+def _merge_askers(group: list[Samples], calls: int) -> dict[Asker, tuple[int, int]]:
+    """Add up who asked for how many executions, so that the sum is *calls*."""
+    merged: dict[Asker, list[int]] = {}
+    for each in group:
+        for asker, (asked, contexts) in list(each.askers.items()):
+            counts = merged.setdefault(asker, [0, 0])
+            counts[0] += asked
+            counts[1] += contexts
+    known = {asker: counts for asker, counts in merged.items() if asker != NOBODY}
+    if not known:
+        # A statement that ran once has no recorded line, unless it was slow or failed.
+        seen = (occurrence.asker for each in group for occurrence in list(each.occurrences))
+        return {next(seen, NOBODY): (calls, merged.get(NOBODY, [calls, calls])[1] or calls)}
+    # What no look speaks for went on as it began: it belongs to the one that asked most, in its proportion of contexts.
+    most = max(known, key=lambda asker: known[asker][0])
+    rest = calls - sum(counts[0] for counts in known.values())
+    ratio = known[most][1] / known[most][0] if known[most][0] else 1.0
+    known[most][1] += round(rest * ratio)
+    known[most][0] += rest
+    return {asker: (asked, contexts) for asker, (asked, contexts) in known.items()}
+
+
+def _find_parent_sites(samples: list[Samples]) -> dict[str, CallSite]:
+    """Map the name of each class that an ORM SELECT of the scope loaded to the first line that did."""
+    sites: dict[str, CallSite] = {}
+    for each in samples:
+        for asker in list(each.askers):
+            if each.select_entity is not None and asker.kind is None and asker.code is not None:
+                sites.setdefault(each.select_entity, describe_caller(asker.code, asker.line))
+    return sites
