@@ -9,7 +9,6 @@ background thread; a snapshot folds on the caller's thread what is new, so that 
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import threading
 import time
@@ -110,6 +109,9 @@ class Monitor:
 
     async def aflush(self, timeout_s: float = 5.0) -> bool:
         """`flush` that does not block the event loop."""
+        # Whoever awaits has it; a program that does not should not pay 25 ms for it.
+        import asyncio  # noqa: PLC0415
+
         return await asyncio.get_running_loop().run_in_executor(None, self.flush, timeout_s)
 
     def pause(self) -> None:

@@ -11,8 +11,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from querywatch import histogram
-from querywatch.advisor import Advisor, finding_of
-from querywatch.explain import Explainer
 from querywatch.samples import Example
 
 if TYPE_CHECKING:
@@ -36,6 +34,10 @@ class Planning:
     """
 
     def __init__(self, config: Config, clock: Callable[[], float] = time.time) -> None:
+        # Loaded by who installs a monitor, not by who imports querywatch.
+        from querywatch.advisor import Advisor  # noqa: PLC0415
+        from querywatch.explain import Explainer  # noqa: PLC0415
+
         self._config = config
         self._clock = clock
         self._explainer = Explainer(config)
@@ -57,6 +59,8 @@ class Planning:
         Returns:
             A `missing-index` finding for each advice that holds, with its statement's figures as they are now.
         """
+        from querywatch.advisor import finding_of  # noqa: PLC0415 - as above
+
         if not self._config.explain:
             return []
         self._ran_at = self._clock()
