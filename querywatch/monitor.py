@@ -51,7 +51,7 @@ _log.addHandler(logging.NullHandler())
 
 _FINGERPRINTS_LIMIT = 20_000
 # How long one pass names new statements, in seconds.
-_FINGERPRINTS_S = 1.0
+_FINGERPRINTS_S = 2.0
 # How long a thread may take between finding its scope open and appending to it.
 _STRAGGLERS_S = 1.0
 # Scopes that ended and wait to be read; with more the background does not rest.

@@ -20,7 +20,7 @@ from sqlalchemy.engine.interfaces import ExecuteStyle
 
 from querywatch.callsite import find_caller
 from querywatch.capture.database import describe_database
-from querywatch.capture.fetch import DEFAULT_FETCH, TimedFetch, time_buffered_fetches
+from querywatch.capture.fetch import DEFAULT_FETCH, TimedFetch, time_streamed_fetches
 from querywatch.capture.orm import read_load_mark, read_select_entity
 from querywatch.capture.parameters import find_changed, keep_plain
 from querywatch.capture.pool import find_checkout_scope
@@ -142,28 +142,28 @@ class Accounting:
                 samples.append(elapsed)
                 if elapsed >= slow_s or index >= samples.next_look:
                     look(scope, samples, Execution(statement, parameters, context, elapsed))
-                streams = context._is_server_side or (
-                    fetches_lazily and context.execution_options.get("stream_results")
-                )
-                if not streams:
+                if not context._is_server_side:
                     if not fetches_lazily:
                         if knows_rowcount:
                             samples.rows.append(cursor.rowcount)
-                    elif cursor.description is None:
+                        return
+                    if cursor.description is None:
                         samples.rows.append(cursor.rowcount)
-                    elif context.cursor_fetch_strategy is DEFAULT_FETCH:
-                        # Taken from the samples and given back when the rows are fetched: making an object for each
-                        # query, or keeping its place on SQLAlchemy's context, costs more than all the rest.
-                        fetch = samples.fetch or TimedFetch(samples)
-                        samples.fetch = None
-                        fetch.index = index
-                        context.cursor_fetch_strategy = fetch
-                    return
+                        return
+                    if "stream_results" not in context.execution_options:
+                        if context.cursor_fetch_strategy is DEFAULT_FETCH:
+                            # Taken from the samples and given back when the rows are fetched: making an object for each
+                            # query, or keeping its place on SQLAlchemy's context, costs more than all the rest.
+                            fetch = samples.fetch or TimedFetch(samples)
+                            samples.fetch = None
+                            fetch.index = index
+                            context.cursor_fetch_strategy = fetch
+                        return
             except Exception as error:  # noqa: BLE001 - see the module's docstring
                 on_error("capture", error)
                 return
             # Out of the guard: it fetches the first row in SQLAlchemy's place, whose error is the application's.
-            time_buffered_fetches(context, cursor, samples, index)
+            time_streamed_fetches(context, cursor, samples, index)
 
         return account
 

@@ -28,8 +28,8 @@ _fetchmany = CursorFetchStrategy.fetchmany
 _handle_exception = CursorFetchStrategy.handle_exception
 
 
-def time_buffered_fetches(context: Any, cursor: Any, samples: Samples, index: int) -> None:
-    """Let the fetches of a server-side cursor add to the sample of its execution.
+def time_streamed_fetches(context: Any, cursor: Any, samples: Samples, index: int) -> None:
+    """Let the fetches of a result that is streamed, or was asked to be, add to the sample of its execution.
 
     Args:
         context: SQLAlchemy's execution context, its statement just executed.
@@ -40,10 +40,15 @@ def time_buffered_fetches(context: Any, cursor: Any, samples: Samples, index: in
     Raises:
         BaseException: What the driver raised for the first row; it is the application's.
     """
+    if context.cursor_fetch_strategy is not DEFAULT_FETCH or cursor.description is None:
+        return
     # Where SQLAlchemy itself would buffer: without a server-side cursor, `stream_results` says nothing to a text.
-    buffers = context._is_server_side or not (context.is_crud or context.is_text)
-    if buffers and context.cursor_fetch_strategy is DEFAULT_FETCH and cursor.description is not None:
+    asked = context.execution_options.get("stream_results") and not (context.is_crud or context.is_text)
+    if context._is_server_side or asked:
         context.cursor_fetch_strategy = TimedBufferedFetch(context, cursor, samples, index)
+    else:
+        context.cursor_fetch_strategy = fetch = TimedFetch(samples)
+        fetch.index = index
 
 
 def add_fetch_time(samples: Samples, index: int, elapsed: float, context: Any) -> None:
