@@ -226,7 +226,7 @@ class TestContexts:
         assert query.call_site.file.endswith("test_exact_counts.py")
 
     def test_failures_of_a_long_scope_are_all_counted(self, engine, monitor, monkeypatch):
-        monkeypatch.setattr("querywatch.scope._STRAGGLER_LIMIT_S", 0.0)
+        monkeypatch.setattr("querywatch.scope_record._STRAGGLER_LIMIT_S", 0.0)
         with scoped() as scope, engine.connect() as connection:
             for number in range(30_050):
                 with pytest.raises(sa.exc.OperationalError):
