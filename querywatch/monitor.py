@@ -148,6 +148,7 @@ class Monitor:
                 "statements": self._aggregate.dropped,
                 "scopes": self._dropped_scopes,
                 "findings": self._examiner.findings.dropped,
+                "plans": self._planning.errors,
                 "internal_errors": self.internal_errors.total(),
             }
             return Snapshot(

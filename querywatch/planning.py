@@ -93,6 +93,11 @@ class Planning:
         """Sentences for people about what could not be planned or proven."""
         return (*self._explainer.notes, *self._advisor.notes)
 
+    @property
+    def errors(self) -> int:
+        """Statements that could not be planned or examined because the database did not answer or refused."""
+        return self._explainer.errors + self._advisor.errors
+
     def name_index(self, finding: Finding) -> Finding | None:
         """Return a `slow-query` finding with the index that ends it; None for any other, or where there is none."""
         if finding.code != "slow-query" or finding.fix_kind == "index":

@@ -6,6 +6,7 @@ import sqlite3
 
 import pytest
 import sqlalchemy as sa
+from counted import watching
 from statements import make_example
 
 from querywatch.aggregate import Aggregate
@@ -178,3 +179,14 @@ def test_an_index_that_was_created_is_missing_no_longer(advised, engine):
     assert not planning.is_obsolete(missing)
     assert not planning.is_obsolete(slow)
     assert Planning(CONFIG, Clock()).is_obsolete(missing)
+
+
+def test_what_the_database_refused_to_plan_is_counted(tmp_path):
+    engine = sa.create_engine(f"sqlite:///{tmp_path / 'shop.db'}")
+    with watching(engine, explain=True, slow_query_s=1e-9) as monitor, engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TEMP TABLE orders (id INTEGER)")
+        connection.exec_driver_sql("SELECT id FROM orders").all()
+        # A table of this connection alone: on one of our own the statement means nothing.
+        assert monitor.flush(60)
+        assert monitor.snapshot().dropped["plans"] == 1
+    engine.dispose()
