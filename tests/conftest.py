@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import signal
 from typing import TYPE_CHECKING, TypeVar
 
 import psycopg
@@ -17,6 +18,12 @@ if TYPE_CHECKING:
 Running = TypeVar("Running")
 
 _numbers = itertools.count(1)
+
+
+def pytest_configure() -> None:
+    """Take Ctrl-C, as a terminal would: a shell's background job is started deaf to it, and its children with it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def started(server: contextlib.AbstractContextManager[Running]) -> contextlib.AbstractContextManager[Running]:
