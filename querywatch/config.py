@@ -29,6 +29,16 @@ class Config:
         capture: `methods` wraps the dialect instance's methods; `events` uses the public cursor events (slower).
         slow_query_s: A call that takes at least this many seconds is slow. Above 0; `inf` reports none.
         n_plus_one_threshold: Executions in one scope from which a repeated statement is an N+1. At least 2.
+        large_result_rows: Rows fetched at once from which a result is large. At least 1.
+        long_transaction_s: Seconds a connection may be held while no query runs. Above 0; `inf` reports none.
+        pool_wait_s: Seconds from which waiting for a connection of the pool is reported. Above 0; `inf` reports none.
+        max_queries: Executions a scope may have; None for any number. At least 1.
+        max_db_s: Seconds a scope may spend in the databases; None for any time. Above 0.
+        unused_eager_loads: Share of scopes, 0 to 1, in which reads of relationships are watched, to find eager loads that
+            nobody touches. A watched read costs half a microsecond more.
+        sample_scopes: Share of scopes, 0 to 1, that are examined for findings. Statistics count all of them.
+        allow: Findings to leave out: by code, subject, `code:subject`, scope, database, fingerprint, or `file:line`; `*`
+            stands for any text. In the environment separated by commas.
         explain: Ask the database for the plans of slow and busy statements.
         explain_per_minute: At most this many EXPLAINs a minute. At least 1.
         explain_timeout_s: Limit of one EXPLAIN on the server, in seconds. Above 0, at most a day.
@@ -47,6 +57,14 @@ class Config:
     capture: Literal["methods", "events"] = "methods"
     slow_query_s: float = 0.1
     n_plus_one_threshold: int = 5
+    large_result_rows: int = 10_000
+    long_transaction_s: float = 0.5
+    pool_wait_s: float = 0.1
+    max_queries: int | None = None
+    max_db_s: float | None = None
+    unused_eager_loads: float = 0.0
+    sample_scopes: float = 1.0
+    allow: tuple[str, ...] = ()
     explain: bool = True
     explain_per_minute: int = 20
     explain_timeout_s: float = 1.0
@@ -66,16 +84,24 @@ class Config:
         Raises:
             ConfigError: A value is of the wrong type or out of its range.
         """
+        if isinstance(self.allow, list | set | frozenset):
+            object.__setattr__(self, "allow", tuple(self.allow))  # what people write, kept as what cannot change
         for name, hint in _hints().items():
             _check_type(name, getattr(self, name), hint)
         _check_above_zero("slow_query_s", self.slow_query_s, "To report no slow queries, set it to float('inf').")
+        _check_above_zero("long_transaction_s", self.long_transaction_s, _REPORT_NONE)
+        _check_above_zero("pool_wait_s", self.pool_wait_s, _REPORT_NONE)
+        if self.max_db_s is not None:
+            _check_above_zero("max_db_s", self.max_db_s, "For no limit, leave it out.")
+        for name in ("unused_eager_loads", "sample_scopes"):
+            _check_share(name, getattr(self, name))
         _check_above_zero("explain_timeout_s", self.explain_timeout_s, "To ask for no plans, set explain=False.")
         _check_above_zero("interval_s", self.interval_s, "0.5 is a good value.")
         _check_at_most_a_day("explain_timeout_s", self.explain_timeout_s)
         _check_at_most_a_day("interval_s", self.interval_s)
         for name, least in _LEAST.items():
             value = getattr(self, name)
-            if value < least:
+            if value is not None and value < least:
                 raise ConfigError(f"{name} must be at least {least}, got {value!r}. The default is {_default(name)}.")
         if self.prometheus_port is not None and not 0 <= self.prometheus_port <= _HIGHEST_PORT:
             raise ConfigError(
@@ -85,9 +111,12 @@ class Config:
 
 
 _HIGHEST_PORT = 65_535
+_REPORT_NONE = "To report none, set it to float('inf')."
 _DAY_S = 86_400
 _LEAST = {
     "n_plus_one_threshold": 2,
+    "large_result_rows": 1,
+    "max_queries": 1,
     "explain_per_minute": 1,
     "large_table_rows": 1,
     "max_statements": 1,
@@ -131,6 +160,11 @@ def _check_above_zero(name: str, value: float, advice: str) -> None:
         raise ConfigError(f"{name} must be above 0 seconds, got {value!r}. {advice}")
 
 
+def _check_share(name: str, value: float) -> None:
+    if not 0 <= value <= 1:
+        raise ConfigError(f"{name} must be from 0 to 1, got {value!r}. The default is {_default(name)}.")
+
+
 def _check_at_most_a_day(name: str, value: float) -> None:
     # A thread and a server are told to wait this long, and neither takes infinity.
     if value > _DAY_S:
@@ -142,6 +176,10 @@ def _check_type(name: str, value: object, hint: Any) -> None:
         if value not in get_args(hint):
             choices = " or ".join(repr(choice) for choice in get_args(hint))
             raise ConfigError(f"{name} must be {choices}, got {value!r}.")
+        return
+    if get_origin(hint) is tuple:
+        if not isinstance(value, tuple) or not all(isinstance(each, str) for each in value):
+            raise ConfigError(f"{name} must be a list of texts such as ['User.orders'], got {value!r}.")
         return
     wanted = get_args(hint) or (hint,)
     if float in wanted:
@@ -157,6 +195,8 @@ def _parse(name: str, text: str, hint: Any) -> object:
     wanted = get_args(hint) or (hint,)
     if get_origin(hint) is Literal or hint is str:
         return text
+    if get_origin(hint) is tuple:
+        return tuple(part.strip() for part in text.split(",") if part.strip())
     if hint is bool:
         if text.lower() in _TRUE | _FALSE:
             return text.lower() in _TRUE

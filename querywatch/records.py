@@ -95,12 +95,27 @@ class ScopeQuery:
         slow_calls: Calls that took at least `slow_query_s`.
         slow_total_s: Time of those calls, in seconds.
         call_site: The application's line, None where it was not recorded (ran once, or the stack held no line of it).
+        outer_sites: Lines that called the function of `call_site`, each once; empty where they were not recorded.
         parent_site: The line that loaded the objects whose attribute was read, None where unknown.
         relationship: Such as `User.orders`, None where no relationship asked.
-        kind: What asked: `lazy_load`, `refresh`, `deferred`, or None for anything else.
+        kind: What asked: `lazy_load`, `eager_loop`, `refresh`, `deferred`, `get`, or None for anything else.
+        act: What the application asked of the ORM that led here, such as `flush` or `merge`; None for a plain execution.
+        path: Relationships from the class of the application's SELECT to what is loaded: `("User.orders",)`.
+        to_one: For each relationship of `path`, whether it leads to one object.
+        entity: Mapped class that is loaded or refreshed, None where the ORM did not ask.
+        entity_base: Base of its inheritance hierarchy; the class itself where there is none.
+        attribute: Column attribute that was read, such as `User.bio`; None where no such read asked.
+        lazy: Strategy of the relationship as mapped, such as `select` or `dynamic`; None where no relationship asked.
         same_parameters: True if every inspected call had equal parameters, None if only one was inspected.
         looked_up: Columns compared by `=` with a value that changed from one call to the next.
-        to_one: True if the relationship leads to one object, None where no relationship asked.
+        primary_key: Columns of the primary key of the one table that is read; empty where not known.
+        batches: Calls that carried several rows (executemany, insertmanyvalues).
+        max_rows: Rows of the largest result that was fetched as a whole, None where not known.
+        rows: Rows returned or changed by all calls, None where not known.
+        streamed: Whether results were read row by row (`yield_per`, `stream_results`).
+        is_text: Whether the application wrote the text itself (`text()`, `exec_driver_sql`).
+        columns: Columns of the result, None where not known.
+        waits: Whether the function of `call_site` or the one that called it sleeps, as loops that poll do.
     """
 
     statement: str
@@ -115,12 +130,84 @@ class ScopeQuery:
     slow_calls: int = 0
     slow_total_s: float = 0.0
     call_site: CallSite | None = None
+    outer_sites: tuple[CallSite, ...] = ()
     parent_site: CallSite | None = None
     relationship: str | None = None
     kind: str | None = None
+    act: str | None = None
+    path: tuple[str, ...] = ()
+    to_one: tuple[bool, ...] = ()
+    entity: str | None = None
+    entity_base: str | None = None
+    attribute: str | None = None
+    lazy: str | None = None
     same_parameters: bool | None = None
     looked_up: tuple[str, ...] = ()
-    to_one: bool | None = None
+    primary_key: tuple[str, ...] = ()
+    batches: int = 0
+    max_rows: int | None = None
+    rows: int | None = None
+    streamed: bool = False
+    is_text: bool = False
+    columns: int | None = None
+    waits: bool = False
+
+
+#: What a `Step` is.
+StepKind = Literal["statement", "commit", "rollback"]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing that happened in a scope, in the order it happened.
+
+    Args:
+        kind: A statement, or the end of a transaction.
+        statement: Text of the statement, as in `ScopeQuery.statement`; empty for the end of a transaction.
+        database: Where it ran; empty for the end of a transaction.
+    """
+
+    kind: StepKind
+    statement: str = ""
+    database: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Idle:
+    """A time in which connections were held and no statement ran.
+
+    Args:
+        seconds: How long.
+        call_site: The line that sent the statement before it, None where not recorded.
+    """
+
+    seconds: float
+    call_site: CallSite | None
+
+
+@dataclass(frozen=True, slots=True)
+class EagerLoad:
+    """A relationship that was loaded eagerly in a scope whose attribute reads were watched.
+
+    Args:
+        relationship: Such as `User.orders`.
+        strategy: `selectin`, `joined`, `subquery` or `immediate`.
+        objects: Parents it was loaded for, None where not known.
+        read: Whether anything read it.
+        call_site: The line of the SELECT, None where not recorded.
+        database: Where it ran.
+        fingerprint: Id of the statement that loaded it.
+        total_s: Seconds of the statements that only loaded it; 0 for a join.
+    """
+
+    relationship: str
+    strategy: str
+    objects: int | None
+    read: bool
+    call_site: CallSite | None
+    database: str
+    fingerprint: str
+    total_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +220,17 @@ class ScopeRecord:
         started_at: Unix time in seconds.
         duration_s: Seconds; up to now, for a scope that is still open.
         queries: Its statements.
-        checkouts: Connections taken from a pool, None where not counted.
+        checkouts: Connections taken from a pool.
         dropped: Calls that are counted in no query, because a limit was reached.
+        steps: What happened in which order: each statement's first twenty executions and some later ones, and the ends
+            of transactions in between; up to a limit.
+        commits: Transactions that were committed.
+        rollbacks: Transactions that were rolled back, those of a connection's return included.
+        idle: The longest times of at least `long_transaction_s` in which a connection was held and nothing ran.
+        pool_wait_s: Longest time in seconds that the scope waited for a connection of its pool.
+        pool_waits: Times it waited for at least `pool_wait_s`.
+        pool_timeouts: Times it waited in vain.
+        eager_loads: What was loaded eagerly; empty unless attribute reads were watched.
     """
 
     name: str | None
@@ -142,8 +238,16 @@ class ScopeRecord:
     started_at: float
     duration_s: float
     queries: tuple[ScopeQuery, ...]
-    checkouts: int | None = None
+    checkouts: int = 0
     dropped: int = 0
+    steps: tuple[Step, ...] = ()
+    commits: int = 0
+    rollbacks: int = 0
+    idle: tuple[Idle, ...] = ()
+    pool_wait_s: float = 0.0
+    pool_waits: int = 0
+    pool_timeouts: int = 0
+    eager_loads: tuple[EagerLoad, ...] = ()
 
     @property
     def calls(self) -> int:
