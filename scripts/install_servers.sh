@@ -11,6 +11,7 @@ list_missing() {
     postgres=$(find_program postgres '/usr/lib/postgresql/*/bin')
     need PostgreSQL "$postgres" postgresql
     need HypoPG "$(postgres_share "$postgres")/extension/hypopg.control" "postgresql-$(postgres_version "$postgres")-hypopg"
+    need Redis "$(command -v redis-server)" redis-server
 }
 
 # need NAME FILE PACKAGE: the server is here when FILE is.

@@ -57,6 +57,13 @@ def postgres_server() -> Iterator[servers.Postgres]:
 
 
 @pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """The URL of a Redis of this test session (of this worker, under pytest-xdist)."""
+    with started(servers.start_redis()) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
 def postgres_url(postgres_server: servers.Postgres) -> str:
     """SQLAlchemy's URL of the server's `postgres` database. Tests leave that one alone."""
     return postgres_server.url()

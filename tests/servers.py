@@ -63,7 +63,7 @@ def start_postgres(*options: str) -> Iterator[Postgres]:
     Raises:
         ServerMissingError: PostgreSQL or HypoPG is not installed.
     """
-    programs = find_program("postgres", *_newest_first("/usr/lib/postgresql/*/bin")).parent
+    programs = find_program("postgres", *_newest_first("/usr/lib/postgresql/*/bin")).resolve().parent
     version = int(_ask(programs / "postgres", "--version").split()[2].split(".")[0])
     extensions = Path(_ask(programs / "pg_config", "--sharedir")) / "extension"
     if not (extensions / "hypopg.control").exists():
@@ -103,6 +103,29 @@ def start_postgres(*options: str) -> Iterator[Postgres]:
             yield Postgres(port, version, programs)
 
 
+@contextlib.contextmanager
+def start_redis() -> Iterator[str]:
+    """Run a Redis that keeps nothing, until the block ends, and yield its URL.
+
+    Raises:
+        ServerMissingError: Redis is not installed.
+    """
+    # Not resolved: Debian's redis-server is a link to a program that does what it is called by.
+    program = find_program("redis-server")
+
+    def command(port: int) -> list[str]:
+        return [str(program), "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--appendonly", "no"]
+
+    def is_ready(port: int) -> bool:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1) as client:
+            client.sendall(b"PING\r\n")
+            return client.recv(16).startswith(b"+PONG")
+        return False
+
+    with _directory_for("redis") as directory, run_server(command, is_ready, directory) as port:
+        yield f"redis://127.0.0.1:{port}/0"
+
+
 def find_program(name: str, *places: Path) -> Path:
     """Return the path of a program, on PATH or in one of *places*.
 
@@ -110,7 +133,7 @@ def find_program(name: str, *places: Path) -> Path:
         ServerMissingError: It is in none of them.
     """
     on_path = shutil.which(name)
-    for path in [Path(on_path).resolve()] if on_path else [place / name for place in places]:
+    for path in [Path(on_path)] if on_path else [place / name for place in places]:
         if path.exists():
             return path
     raise ServerMissingError(f"{name} is not installed. Run: {_INSTALL[name]}")
@@ -118,6 +141,7 @@ def find_program(name: str, *places: Path) -> Path:
 
 _INSTALL = {
     "postgres": "apt-get install postgresql and the package postgresql-<its version>-hypopg",
+    "redis-server": "apt-get install redis-server",
 }
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import redis
 import servers
 import sqlalchemy as sa
 
@@ -18,6 +19,23 @@ def test_a_missing_program_names_what_to_install(monkeypatch):
     monkeypatch.setenv("PATH", "")
     with pytest.raises(servers.ServerMissingError, match="apt-get install postgresql"):
         servers.find_program("postgres", Path("/nowhere"))
+
+
+def test_a_missing_redis_names_what_to_install(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(servers.ServerMissingError, match="apt-get install redis-server"), servers.start_redis():
+        pass
+
+
+def test_redis_answers_and_ends_with_its_block():
+    try:
+        with servers.start_redis() as url, redis.Redis.from_url(url) as client:
+            assert client.set("a", "1")
+            assert client.get("a") == b"1"
+    except servers.ServerMissingError as error:
+        pytest.skip(str(error))
+    with redis.Redis.from_url(url) as client, pytest.raises(redis.ConnectionError):
+        client.ping()
 
 
 def test_the_server_ends_with_its_block():
