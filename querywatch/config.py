@@ -44,6 +44,7 @@ class Config:
         explain_timeout_s: Limit of one EXPLAIN on the server, in seconds. Above 0, at most a day.
         advise: Propose indexes; needs `explain`.
         large_table_rows: A scan of fewer rows than this earns no index. At least 1.
+        log_findings: Log each new finding: by structlog where it is configured, else by the logger `querywatch`.
         spans: Which statements become OpenTelemetry spans: `findings` (slow, failed, N+1) or `none`.
         prometheus_port: Serve metrics on this port; None serves none, 0 takes a free port.
         prometheus_address: Address of that endpoint; loopback unless set.
@@ -70,6 +71,7 @@ class Config:
     explain_timeout_s: float = 1.0
     advise: bool = True
     large_table_rows: int = 10_000
+    log_findings: bool = True
     spans: Literal["findings", "none"] = "findings"
     prometheus_port: int | None = None
     prometheus_address: str = "127.0.0.1"

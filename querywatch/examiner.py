@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from querywatch.config import Config
     from querywatch.planning import Planning
+    from querywatch.records import ScopeRecord
     from querywatch.samples import OpenScope, Samples, Sink
 
 
@@ -50,6 +51,7 @@ class Listeners:
     def __init__(self, guard: Callable[..., None]) -> None:
         self._guard = guard
         self.callbacks: list[Callable[[Finding], None]] = []
+        self.scope_callbacks: list[Callable[[OpenScope, ScopeRecord, Sequence[Finding]], None]] = []
         self.exporters: list[Exporter] = []
 
     def tell(self, finding: Finding) -> None:
@@ -58,6 +60,11 @@ class Listeners:
             self._guard("callback", callback, finding)
         for exporter in self.exporters:
             self._guard("export", exporter.on_finding, finding)
+
+    def tell_scope(self, scope: OpenScope, record: ScopeRecord, added: Sequence[Finding]) -> None:
+        """Tell who asked for every scope what it did, and what this look at it found."""
+        for callback in self.scope_callbacks:
+            self._guard("callback", callback, scope, record, added)
 
     def end_pass(self, spans: Sequence[SpanRecord]) -> None:
         """Hand over what one pass found worth a span."""
@@ -113,14 +120,18 @@ class Examiner:
             What is worth a span.
         """
         spans = list(describe_occurrences(samples, self._find_fingerprint))
-        if not is_interesting(samples):
+        if not is_interesting(samples) and not self._listeners.scope_callbacks:
             return spans
+        found: list[Finding] = []
         record = build_record(scope, sink, self._find_fingerprint)
         for detector in DETECTORS:
             for finding in detector.detect(record, self._config):
                 added = self._add(scope, finding)
+                if added is not None:
+                    found.append(added)
                 if added is not None and added.code == "n-plus-one":
                     spans.extend(describe_burst(added, samples, self._find_fingerprint))
+        self._listeners.tell_scope(scope, record, found)
         return spans
 
     def take_plan_findings(self, found: Sequence[Finding]) -> None:

@@ -38,13 +38,14 @@ from querywatch.samples import OpenScope, Samples, open_scopes
 from querywatch.scope_record import ScopeTotals, compact
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from sqlalchemy import Engine
 
     from querywatch.aggregate import StatementTotals
     from querywatch.config import Config
     from querywatch.examiner import Exporter
+    from querywatch.records import ScopeRecord
 
 _log = logging.getLogger("querywatch")
 _log.addHandler(logging.NullHandler())
@@ -167,6 +168,14 @@ class Monitor:
     def on_finding(self, callback: Callable[[Finding], None]) -> None:
         """Call *callback* with each new finding, in the background thread. An exception of its own is counted."""
         self._listeners.callbacks.append(callback)
+
+    def on_scope(self, callback: Callable[[OpenScope, ScopeRecord, Sequence[Finding]], None]) -> None:
+        """Call *callback* with each scope that is looked at, what it did so far, and what this look found.
+
+        Not only what is new to the monitor: the same line is found again in each scope. A scope that `flush` finds open
+        is looked at once more when it ends, and only what was added is found then. In the background thread.
+        """
+        self._listeners.scope_callbacks.append(callback)
 
     def close(self, timeout_s: float = 5.0) -> None:
         """Finish the work, leave every engine as it was, stop the thread and the exporters. Twice does nothing more.

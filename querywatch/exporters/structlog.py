@@ -25,9 +25,9 @@ LOGGER = "querywatch"
 _LEVELS: Mapping[Severity, int] = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
-def start(config: Config, source: Callable[[], Snapshot]) -> StructlogExporter:  # noqa: ARG001 - the protocol's
-    """Announce findings in the log."""
-    return StructlogExporter()
+def start(config: Config, source: Callable[[], Snapshot]) -> StructlogExporter | None:  # noqa: ARG001 - the protocol's
+    """Announce findings in the log, if the settings ask for it."""
+    return StructlogExporter() if config.log_findings else None
 
 
 class StructlogExporter:
