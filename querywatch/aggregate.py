@@ -140,6 +140,8 @@ class Aggregate:
         folded.rows = rows
         if known:
             totals.rows = (totals.rows or 0) + sum(known)
+            folded.total_rows = (folded.total_rows or 0) + sum(known)
+            folded.max_rows = max(folded.max_rows or 0, *known)
         self._note_call_sites(totals, samples)
         self._note_example(totals, samples)
         return totals

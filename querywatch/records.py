@@ -97,8 +97,9 @@ class ScopeQuery:
         call_site: The application's line, None where it was not recorded (ran once, or the stack held no line of it).
         outer_sites: Lines that called the function of `call_site`, each once; empty where they were not recorded.
         parent_site: The line that loaded the objects whose attribute was read, None where unknown.
+        parent_rows: Rows of the statements that loaded those objects, None where unknown.
         relationship: Such as `User.orders`, None where no relationship asked.
-        kind: What asked: `lazy_load`, `eager_loop`, `refresh`, `deferred`, `get`, or None for anything else.
+        kind: What asked: `lazy_load`, `eager_loop`, `eager`, `refresh`, `deferred`, `get`, or None for the rest.
         act: What the application asked of the ORM that led here, such as `flush` or `merge`; None for a plain execution.
         path: Relationships from the class of the application's SELECT to what is loaded: `("User.orders",)`.
         to_one: For each relationship of `path`, whether it leads to one object.
@@ -106,6 +107,7 @@ class ScopeQuery:
         entity_base: Base of its inheritance hierarchy; the class itself where there is none.
         attribute: Column attribute that was read, such as `User.bio`; None where no such read asked.
         lazy: Strategy of the relationship as mapped, such as `select` or `dynamic`; None where no relationship asked.
+        cause: Of a refresh: `expired` or `defaults`; of a deferred load: `polymorphic`; else None.
         same_parameters: True if every inspected call had equal parameters, None if only one was inspected.
         looked_up: Columns compared by `=` with a value that changed from one call to the next.
         primary_key: Columns of the primary key of the one table that is read; empty where not known.
@@ -132,6 +134,7 @@ class ScopeQuery:
     call_site: CallSite | None = None
     outer_sites: tuple[CallSite, ...] = ()
     parent_site: CallSite | None = None
+    parent_rows: int | None = None
     relationship: str | None = None
     kind: str | None = None
     act: str | None = None
@@ -141,6 +144,7 @@ class ScopeQuery:
     entity_base: str | None = None
     attribute: str | None = None
     lazy: str | None = None
+    cause: str | None = None
     same_parameters: bool | None = None
     looked_up: tuple[str, ...] = ()
     primary_key: tuple[str, ...] = ()

@@ -32,28 +32,67 @@ LENGTH = "(the number of values)"
 SAMPLES_LIMIT = 10_000
 
 
+#: Steps of one scope that are kept in their order.
+TRAIL_LIMIT = 600
+
+
+class LoadMark(NamedTuple):
+    """What the ORM knows of a statement it sends: hashable, plain names.
+
+    Args:
+        kind: `select` for the application's own SELECT, `lazy_load`, `eager` (by an option or the mapping), `refresh`,
+            `deferred`, or None for what is no ORM SELECT.
+        path: Relationships from the class of the application's SELECT to what is loaded, such as `("User.orders",)`.
+        to_one: For each of them, whether it leads to one object.
+        entity: Mapped class that is loaded.
+        entity_base: Base of its inheritance hierarchy.
+        parent: Base of the hierarchy of the class whose attribute was read; finds the line that loaded it.
+        attributes: Columns that are loaded late, such as `("User.bio",)`, at most a few.
+        lazy: Strategy of the last relationship as mapped.
+        cause: Of a refresh: `expired`, or `defaults` for values that the database made; of a deferred load:
+            `polymorphic` where a subclass's own columns were not selected.
+        package: Top-level package of the mapped class.
+    """
+
+    kind: str | None = None
+    path: tuple[str, ...] = ()
+    to_one: tuple[bool, ...] = ()
+    entity: str | None = None
+    entity_base: str | None = None
+    parent: str | None = None
+    attributes: tuple[str, ...] = ()
+    lazy: str | None = None
+    cause: str | None = None
+    package: str | None = None
+
+
+#: What is not the ORM's, or not known to be.
+NO_MARK = LoadMark()
+
+
 class Asker(NamedTuple):
     """Who asked for an execution: hashable, cheap to build, holds no object of the application but code.
 
     Args:
         code: Code object of the application's line, None where the stack holds none.
         line: Its line number, 0 with no code.
-        relationship: Such as `User.orders`.
-        kind: `lazy_load`, `refresh`, `deferred`, or None.
-        parent: Name of the mapped class whose attribute was read; finds the line that loaded it.
-        to_one: True if the relationship leads to one object.
+        mark: What the ORM says.
+        acts: What the application asked of the session on the way, such as `flush`; innermost first.
+        attribute: Name of the attribute whose read led here, None for anything else.
     """
 
     code: CodeType | None
     line: int
-    relationship: str | None = None
-    kind: str | None = None
-    parent: str | None = None
-    to_one: bool | None = None
+    mark: LoadMark = NO_MARK
+    acts: tuple[str, ...] = ()
+    attribute: str | None = None
 
 
 #: The asker of an execution whose stack was not read.
 NOBODY = Asker(None, 0)
+
+#: A line: its code object and number.
+Line = tuple["CodeType", int]
 
 
 class Failure(NamedTuple):
@@ -101,24 +140,28 @@ class Samples(list[float]):
 
     __slots__ = (
         "askers",
+        "batches",
         "changed",
+        "columns",
         "compiled",
         "failures",
         "fetch",
         "folded",
         "inspected",
+        "is_text",
         "last_asker",
         "late",
         "looked_at",
         "next_look",
         "occurrences",
+        "outers",
         "parameters",
         "repeated_at",
         "rows",
-        "select_entity",
         "shape",
         "source",
         "statement",
+        "streamed",
         "trace",
     )
 
@@ -151,8 +194,16 @@ class Samples(list[float]):
         self.looked_at: float | None = None
         #: How many samples there must be before the one that the hot path looks at closely.
         self.next_look = 0
-        #: Name of the mapped class an ORM SELECT loads, None for anything else.
-        self.select_entity: str | None = None
+        #: Lines that called the function of the asker's line -> how often, at most a few.
+        self.outers: dict[Line, int] = {}
+        #: Executions that carried several rows.
+        self.batches = 0
+        #: Columns of the result, None where not known.
+        self.columns: int | None = None
+        #: Whether the application wrote the text.
+        self.is_text = False
+        #: Whether rows are fetched as the application asks for them.
+        self.streamed = False
         #: How many samples, rows and failures have been added to the totals.
         self.folded = Folded()
 
@@ -163,6 +214,7 @@ class Folded:
     __slots__ = (
         "absorbed_failures",
         "failures",
+        "max_rows",
         "max_s",
         "occurrences",
         "released",
@@ -171,6 +223,7 @@ class Folded:
         "samples",
         "slow_calls",
         "slow_total_s",
+        "total_rows",
         "total_s",
     )
 
@@ -189,6 +242,9 @@ class Folded:
         self.slow_total_s = 0.0
         self.total_s = 0.0
         self.max_s = 0.0
+        #: Rows of all results and of the largest one, None before any were known.
+        self.total_rows: int | None = None
+        self.max_rows: int | None = None
 
 
 class Source(Protocol):
@@ -233,7 +289,27 @@ class OpenScope:
         kind: As in `records.ScopeRecord`.
     """
 
-    __slots__ = ("__weakref__", "closed", "ended_at", "evicted", "kind", "name", "reported", "slots", "started_at")
+    __slots__ = (
+        "__weakref__",
+        "checkouts",
+        "closed",
+        "commits",
+        "eager",
+        "ended_at",
+        "evicted",
+        "idle",
+        "kind",
+        "name",
+        "pool_timeouts",
+        "pool_wait_s",
+        "pool_waits",
+        "read",
+        "reported",
+        "rollbacks",
+        "slots",
+        "started_at",
+        "trail",
+    )
 
     def __init__(self, name: str | None, kind: str) -> None:
         self.name = name
@@ -247,6 +323,34 @@ class OpenScope:
         self.evicted: list[Samples] = []
         #: Finding's key -> (count, seconds) already told, so that a second look adds only what is new.
         self.reported: dict[Any, tuple[int, float]] = {}
+        #: What happened in which order: samples that were looked at, and "commit" or "rollback".
+        self.trail: list[Samples | str] = []
+        self.commits = 0
+        self.rollbacks = 0
+        self.checkouts = 0
+        #: Longest times a connection was held while nothing ran: seconds, and the line of the statement before.
+        self.idle: list[tuple[float, CodeType | None, int]] = []
+        self.pool_wait_s = 0.0
+        self.pool_waits = 0
+        self.pool_timeouts = 0
+        #: Relationships that were read, None where reads are not watched.
+        self.read: set[str] | None = None
+        #: Relationships that were loaded eagerly, and what is known of each.
+        self.eager: dict[str, Any] | None = None
+
+    def note_end(self, kind: str) -> None:
+        """Note that a transaction ended.
+
+        Args:
+            kind: `commit` or `rollback`.
+        """
+        if kind == "commit":
+            self.commits += 1
+        else:
+            self.rollbacks += 1
+        # Ends with nothing in between say nothing more, and a loop of them must not fill the trail.
+        if self.trail and self.trail[-1] != kind and len(self.trail) < TRAIL_LIMIT:
+            self.trail.append(kind)
 
     def list_samples(self) -> list[Samples]:
         """Return every samples of the scope once, in the order of their first execution."""

@@ -12,13 +12,20 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from querywatch.callsite import describe_caller
+from querywatch.compiled import read_primary_key
+from querywatch.lineage import Lineage
 from querywatch.lookups import find_looked_up
-from querywatch.records import CallSite, Fingerprint, ScopeQuery, ScopeRecord, ScopeStats
+from querywatch.records import CallSite, Fingerprint, Idle, ScopeQuery, ScopeRecord, ScopeStats, Step
 from querywatch.samples import NOBODY, Asker, OpenScope, Samples, Sink
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
+    from types import CodeType
 
+# What a function that polls calls between two looks.
+_WAITS = frozenset({"sleep"})
+# What the ORM does with one parent after the other, and loads its children for.
+_LOOPING_ACTS = frozenset({"cascade", "flush", "merge"})
 # A thread that was about to append has long been given the processor by then.
 _STRAGGLER_LIMIT_S = 5.0
 
@@ -122,25 +129,44 @@ def build_record(scope: OpenScope, sink: Sink, find_fingerprint: Callable[[str, 
         find_fingerprint: From shape and SQLAlchemy dialect name to fingerprint.
     """
     samples = [each for each in scope.list_samples() if each.source.monitor is sink]
-    parents = _find_parent_sites(samples)
+    lineage = Lineage(samples)
     by_shape: dict[str, list[Samples]] = {}
     for each in samples:
         by_shape.setdefault(each.shape, []).append(each)
     queries: list[ScopeQuery] = []
     for shape, group in by_shape.items():
         fingerprint = find_fingerprint(shape, group[0].source.database.dialect)
-        queries.extend(_describe_group(shape, fingerprint, group, parents))
+        queries.extend(_describe_group(shape, fingerprint, group, lineage))
     return ScopeRecord(
         name=scope.name,
         kind=scope.kind,
         started_at=scope.started_at,
         duration_s=(scope.ended_at or time.time()) - scope.started_at,
         queries=tuple(queries),
+        checkouts=scope.checkouts,
+        steps=tuple(_list_steps(scope, sink)),
+        commits=scope.commits,
+        rollbacks=scope.rollbacks,
+        idle=tuple(
+            Idle(seconds, describe_caller(code, line) if code is not None else None)
+            for seconds, code, line in sorted(list(scope.idle), key=lambda idle: -idle[0])
+        ),
+        pool_wait_s=scope.pool_wait_s,
+        pool_waits=scope.pool_waits,
+        pool_timeouts=scope.pool_timeouts,
     )
 
 
+def _list_steps(scope: OpenScope, sink: Sink) -> Iterator[Step]:
+    for each in list(scope.trail):
+        if isinstance(each, str):
+            yield Step("commit" if each == "commit" else "rollback")
+        elif each.source.monitor is sink:
+            yield Step("statement", each.shape, each.source.database.name)
+
+
 def _describe_group(
-    shape: str, fingerprint: Fingerprint, group: list[Samples], parents: dict[str, CallSite]
+    shape: str, fingerprint: Fingerprint, group: list[Samples], lineage: Lineage
 ) -> Iterable[ScopeQuery]:
     """Yield one query for each asker of a statement, time and errors shared out by calls."""
     calls = sum(each.folded.samples for each in group)
@@ -156,8 +182,14 @@ def _describe_group(
         for each in compared
         for column in find_looked_up(each.statement, shape, database.dialect, each.changed or frozenset())
     }
+    known_rows = [each.folded.total_rows for each in group if each.folded.total_rows is not None]
+    largest = [each.folded.max_rows for each in group if each.folded.max_rows is not None]
+    outers = dict.fromkeys(outer for each in group for outer in list(each.outers))
+    compiled = next((each.compiled for each in group if each.compiled is not None), None)
     for asker in {**askers, **failed, **slow}:
         asked, contexts = askers.get(asker, (0, 0))
+        mark = asker.mark
+        origin = lineage.find_parents(mark, contexts)
         yield ScopeQuery(
             statement=shape,
             fingerprint=fingerprint,
@@ -171,13 +203,58 @@ def _describe_group(
             slow_calls=slow[asker],
             slow_total_s=slow_mean_s * slow[asker],
             call_site=find_asker_site(asker),
-            parent_site=parents.get(asker.parent) if asker.parent is not None else None,
-            relationship=asker.relationship,
-            kind=asker.kind,
+            outer_sites=tuple(describe_caller(*outer) for outer in outers) if asker is most else (),
+            parent_site=origin.site,
+            parent_rows=origin.rows,
+            relationship=mark.path[-1] if mark.path else None,
+            kind=_find_kind(asker),
+            act=_find_act(asker.acts),
+            path=origin.path + mark.path[-1:],
+            to_one=origin.to_one + mark.to_one[-1:],
+            entity=mark.entity,
+            entity_base=mark.entity_base,
+            attribute=_find_attribute(asker),
+            lazy=mark.lazy,
+            cause=mark.cause,
             same_parameters=not any(each.changed for each in compared) if compared else None,
             looked_up=tuple(looked_up),
-            to_one=asker.to_one,
+            primary_key=read_primary_key(compiled) if compiled is not None else (),
+            batches=sum(each.batches for each in group),
+            max_rows=max(largest) if largest else None,
+            rows=sum(known_rows) if known_rows else None,
+            streamed=any(each.streamed for each in group),
+            is_text=group[0].is_text,
+            columns=next((each.columns for each in group if each.columns is not None), None),
+            waits=_waits(asker.code) or any(_waits(code) for code, _line in outers),
         )
+
+
+def _find_kind(asker: Asker) -> str | None:
+    """Tell a read of the application from a loop of the ORM's own, and a look-up by key from other SELECTs."""
+    kind = asker.mark.kind
+    if kind == "lazy_load":
+        if asker.acts[:1] == ("immediate",) or (asker.attribute is None and not _LOOPING_ACTS.isdisjoint(asker.acts)):
+            return "eager_loop"
+        return kind
+    if kind == "select":
+        return "get" if "get" in asker.acts else None
+    return kind
+
+
+def _find_act(acts: tuple[str, ...]) -> str | None:
+    """Return the act that says most: why there was a flush, or a look-up."""
+    return next((act for act in ("autoflush", "merge", "cascade") if act in acts), acts[0] if acts else None)
+
+
+def _find_attribute(asker: Asker) -> str | None:
+    """Return the column attribute whose late load was asked for, such as `User.bio`."""
+    attributes = asker.mark.attributes
+    read = next((each for each in attributes if each.partition(".")[2] == asker.attribute), None)
+    return read or (attributes[0] if attributes else None)
+
+
+def _waits(code: CodeType | None) -> bool:
+    return code is not None and not _WAITS.isdisjoint(code.co_names)
 
 
 def _find_culprits(group: list[Samples], most: Asker) -> tuple[Counter[Asker], Counter[Asker]]:
@@ -216,13 +293,3 @@ def _merge_askers(group: list[Samples], calls: int) -> dict[Asker, tuple[int, in
     known[most][1] += round(rest * ratio)
     known[most][0] += rest
     return {asker: (asked, contexts) for asker, (asked, contexts) in known.items()}
-
-
-def _find_parent_sites(samples: list[Samples]) -> dict[str, CallSite]:
-    """Map the name of each class that an ORM SELECT of the scope loaded to the first line that did."""
-    sites: dict[str, CallSite] = {}
-    for each in samples:
-        for asker in list(each.askers):
-            if each.select_entity is not None and asker.kind is None and asker.code is not None:
-                sites.setdefault(each.select_entity, describe_caller(asker.code, asker.line))
-    return sites

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from querywatch.capture.statement import read_operation
+from querywatch.compiled import read_operation
 from querywatch.records import Finding, Fingerprint, SpanRecord
 from querywatch.scope_record import find_asker_site
 

@@ -18,17 +18,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy.engine.interfaces import ExecuteStyle
 
-from querywatch.callsite import find_caller
+from querywatch.callsite import find_caller, find_outer
 from querywatch.capture.database import describe_database
 from querywatch.capture.fetch import DEFAULT_FETCH, TimedFetch, time_streamed_fetches
-from querywatch.capture.orm import read_load_mark, read_select_entity
+from querywatch.capture.orm import read_load_mark
 from querywatch.capture.parameters import find_changed, keep_plain
 from querywatch.capture.pool import find_checkout_scope
 from querywatch.dialects import find_dialect
 from querywatch.samples import (
+    NO_MARK,
     NOBODY,
     SAMPLES_LIMIT,
     TEXT,
+    TRAIL_LIMIT,
     Asker,
     Failure,
     Occurrence,
@@ -44,7 +46,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
-    from querywatch.samples import Sink
+    from querywatch.samples import LoadMark, Sink
 
 # Executions of one statement in one scope that are looked at one by one; later ones by samples ever farther apart.
 _LOOK_AT_EACH = 20
@@ -56,6 +58,12 @@ _TEXTS_LIMIT = 2_000
 _SHAPES_LIMIT = 2_000
 # A text longer than this is scanned again each time rather than kept.
 _KEPT_TEXT_LENGTH = 10_000
+
+# Callers of one statement's line in one scope that are told apart.
+_OUTERS_LIMIT = 8
+# Kinds of a load mark for which it matters who called the function of the line.
+_PLAIN_KINDS = frozenset({None, "select"})
+_FLUSH_KEY = "querywatch_sent"
 
 _numbers = itertools.count(1)
 
@@ -225,7 +233,7 @@ class Accounting:
                 statement=execution.statement,
                 parameters=None if context.executemany else keep_plain(execution.parameters),
                 failure=failure,
-                asker=_find_asker(context),
+                asker=_find_asker(read_load_mark(context)),
                 trace=current_context(),
                 batch_size=len(execution.parameters) if context.executemany else None,
                 compiled=context.compiled,
@@ -266,7 +274,7 @@ class Accounting:
         """Look closely at an execution: who asked, with the same parameters, in a new execution context?"""
         seen = len(samples)
         if seen > samples.next_look:
-            self._note_asker(samples, execution, seen)
+            self._note_asker(scope, samples, execution, seen)
             # Of the execution after this one, or of one ever farther away.
             samples.next_look = seen if seen < _LOOK_AT_EACH else min(seen + seen // 4, SAMPLES_LIMIT) - 1
             if seen >= SAMPLES_LIMIT:
@@ -274,26 +282,49 @@ class Accounting:
         if execution.elapsed_s >= self.slow_s:
             self._note_occurrence(samples, execution, None)
 
-    def _note_asker(self, samples: Samples, execution: Execution, seen: int) -> None:
+    def _note_asker(self, scope: OpenScope, samples: Samples, execution: Execution, seen: int) -> None:
         context = execution.context
         weight = seen - samples.inspected
         samples.inspected = seen
         if getattr(context, "_querywatch_seen", False):
-            # One act of the application (a flush, insertmanyvalues) that the driver is given in pieces.
+            # One act of the application (insertmanyvalues) that the driver is given in pieces.
             samples.askers.setdefault(samples.last_asker, [0, 0])[0] += weight
             return
         context._querywatch_seen = True  # an attribute of ours; an id() would be used again
+        mark = read_load_mark(context)
         if seen == 1:
-            samples.select_entity = read_select_entity(context)
-            asker = _find_asker(context) if samples.select_entity is not None else NOBODY
+            _note_first(samples, context)
+            asker, is_new_act = (_find_asker(mark) if mark is not NO_MARK else NOBODY), True
         else:
-            asker = _find_asker(context)
-            _note_changes(samples, execution)
-            self._note_repetition(samples, context)
+            asker, is_new_act = self._look_again(samples, execution, mark, weight)
         counts = samples.askers.setdefault(asker, [0, 0])
         counts[0] += weight
-        counts[1] += weight
         samples.last_asker = asker
+        if not is_new_act:
+            return
+        counts[1] += weight
+        if _is_batch(execution):
+            samples.batches += weight
+        if len(scope.trail) < TRAIL_LIMIT:
+            scope.trail.append(samples)
+
+    def _look_again(self, samples: Samples, execution: Execution, mark: LoadMark, weight: int) -> tuple[Asker, bool]:
+        """Return who asked for a repetition, and whether it was a new act: a flush may send a statement for each row."""
+        _note_changes(samples, execution)
+        self._note_repetition(samples, execution.context)
+        caller = find_caller(mark.package)
+        asker = Asker(caller.code, caller.line, mark, caller.acts, caller.attribute)
+        if caller.flush is not None and mark is NO_MARK:
+            # A dict that SQLAlchemy keeps for the length of a flush, for whoever takes part in it.
+            sent = caller.flush.attributes.setdefault(_FLUSH_KEY, set())
+            if id(samples) in sent:
+                return asker, False
+            sent.add(id(samples))
+        elif mark.kind in _PLAIN_KINDS and len(samples.outers) < _OUTERS_LIMIT:
+            outer = find_outer(caller)
+            if outer is not None:
+                samples.outers[outer] = samples.outers.get(outer, 0) + weight
+        return asker, True
 
     def _note_repetition(self, samples: Samples, context: Any) -> None:
         """Keep what the span of a burst would need."""
@@ -320,9 +351,24 @@ def _note_changes(samples: Samples, execution: Execution) -> None:
         samples.changed = (samples.changed or frozenset()) | (changed if not in_text else {TEXT})
 
 
-def _find_asker(context: Any) -> Asker:
-    code, line = find_caller()
-    return Asker(code, line, *read_load_mark(context))
+def _note_first(samples: Samples, context: Any) -> None:
+    """Note what all executions of a statement share."""
+    compiled = context.compiled
+    samples.is_text = compiled is None or getattr(compiled, "isplaintext", False)
+    if samples.is_text and context.cursor is not None and context.cursor.description is not None:
+        samples.columns = len(context.cursor.description)
+    options = context.execution_options
+    samples.streamed = "stream_results" in options or "yield_per" in options
+
+
+def _is_batch(execution: Execution) -> bool:
+    compiled_parameters = getattr(execution.context, "compiled_parameters", None)
+    return len(compiled_parameters or (execution.parameters if execution.context.executemany else ())) > 1
+
+
+def _find_asker(mark: LoadMark) -> Asker:
+    caller = find_caller(mark.package)
+    return Asker(caller.code, caller.line, mark, caller.acts, caller.attribute)
 
 
 def _choose_key(statement: str, context: Any) -> str:
