@@ -12,7 +12,7 @@ BIN20 := .venv-sqlalchemy20/bin
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-sqlalchemy20 lint bench compat constraints pictures clean venv venv-demo servers
+.PHONY: help demo test test-sqlalchemy20 lint bench accuracy compat constraints pictures clean venv venv-demo servers
 
 help: ## List the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1 /p' Makefile | while read -r name text; do printf '%-18s %s\n' "$$name" "$$text"; done
@@ -35,6 +35,10 @@ lint: venv ## Check style, format, types and the direction of imports
 
 bench: venv servers ## Measure what querywatch costs per query
 	@$(BIN)/python tests/benchmarks/hot_path.py $(ARGS)
+
+accuracy: venv servers ## Measure what is found in programs with and without a known waste, on SQLAlchemy 2.1 and 2.0
+	@sh scripts/make_venv.sh .venv-sqlalchemy20 sqlalchemy20
+	@right=0; for bin in $(BIN) $(BIN20); do $$bin/python tests/accuracy/run.py $(ARGS) || right=1; done; exit $$right
 
 compat: venv ## Run SQLAlchemy's own tests without and with querywatch; make compat TESTS="test/engine test/orm"
 	@$(BIN)/python tests/compat/run.py $(TESTS) $(ARGS)

@@ -1,0 +1,13 @@
+"""The programs, a module for each topic."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from accuracy.expectation import Program, read_programs
+
+_TOPICS = ("relationships", "relationships_silent")
+
+PROGRAMS: tuple[Program, ...] = tuple(
+    program for topic in _TOPICS for program in read_programs(import_module(f"{__name__}.{topic}"))
+)
