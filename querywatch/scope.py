@@ -10,10 +10,10 @@ another task than the one that began it.
 
 from __future__ import annotations
 
-import functools
-import inspect
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from querywatch.decoration import decorate, describe
+from querywatch.errors import ConfigError
 from querywatch.samples import (
     OpenScope,
     begin_scope,
@@ -56,15 +56,86 @@ def close_scope(scope: OpenScope, name: str | None = None, outer: OpenScope | No
     end_scope(scope)
 
 
+def split_scope(scope: OpenScope, name: str, kind: str) -> None:
+    """End what a scope did so far, and let the same object go on as a new one.
+
+    The object stays, because other tasks and threads hold it as their current scope: what they do from now on is the
+    new one's too.
+
+    Args:
+        scope: What `open_scope` returned. One that is closed stays as it is.
+        name: Of the new scope.
+        kind: Of the new scope.
+    """
+    if scope.closed:
+        return
+    # Open until the end: a snapshot taken in between finds the samples in one of the two, and counts none twice.
+    ended = begin_scope(scope.name, scope.kind)
+    fresh = OpenScope(name, kind)
+    for field in OpenScope.__slots__:
+        if field != "__weakref__":
+            setattr(ended, field, getattr(scope, field))
+            setattr(scope, field, getattr(fresh, field))
+    end_scope(ended)
+
+
+class SuspendedScope:
+    """An open scope whose code runs in pieces, such as a generator's: current only inside of `with`.
+
+    What runs in between is the caller's. The scope ends with `end`, or when nobody refers to this object any more.
+
+    Args:
+        scope: Open; the current one or not.
+    """
+
+    __slots__ = ("_around", "_inside", "_scope")
+
+    def __init__(self, scope: OpenScope) -> None:
+        self._scope = scope
+        self._around: OpenScope | None = None
+        # What the code itself left as the current one: it may open scopes in one piece and close them in a later one.
+        self._inside: OpenScope | None = scope
+
+    def __enter__(self) -> Self:
+        self._around = current_scope.get()
+        current_scope.set(self._inside)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._inside = current_scope.get()
+        current_scope.set(self._around)
+
+    def end(self, name: str | None = None) -> None:
+        """End the scope. May be called twice.
+
+        Args:
+            name: Better name, known only now; None keeps the one it has.
+        """
+        close_scope(self._scope, name)
+
+    def __del__(self) -> None:
+        self.end()
+
+
 class watch:  # noqa: N801 - reads as a statement: with watch("GET /users")
     """One scope around a block or a function: `with`, `async with` or decorator.
 
     Args:
         name: Low-cardinality name, such as `GET /users` or `nightly-invoices`. No ids in it.
         kind: What it is to the reports.
+
+    Raises:
+        ConfigError: Used as a decorator without a name.
     """
 
     def __init__(self, name: str, kind: str = "watch") -> None:
+        if callable(name):
+            raise ConfigError(
+                f"watch needs a name for the scope, got {describe(name)}. "
+                f'Write it above the function as @querywatch.watch("{getattr(name, "__name__", "name")}").'
+            )
         self.name = name
         self.kind = kind
         # A stack, because one object may be entered again while it is entered.
@@ -96,19 +167,21 @@ class watch:  # noqa: N801 - reads as a statement: with watch("GET /users")
         self.__exit__(kind, error, traceback)
 
     def __call__(self, function: _Function) -> _Function:
-        """Open a scope of this name around each call of *function*, which may be async."""
-        if inspect.iscoroutinefunction(function):
+        """Open a scope of this name around each call of *function*.
 
-            @functools.wraps(function)
-            async def run_async(*args: Any, **kwargs: Any) -> Any:
-                with watch(self.name, self.kind):
-                    return await function(*args, **kwargs)
+        It may be async. The scope of a generator begins with its first step and ends with it, is closed or let go;
+        in between, it is the current one only while the generator's own code runs.
 
-            return run_async  # type: ignore[return-value]
+        Args:
+            function: A function, method, static or class method, or another object that can be called.
 
-        @functools.wraps(function)
-        def run(*args: Any, **kwargs: Any) -> Any:
-            with watch(self.name, self.kind):
-                return function(*args, **kwargs)
+        Returns:
+            A function of the same kind.
 
-        return run  # type: ignore[return-value]
+        Raises:
+            ConfigError: *function* is a class, or cannot be called.
+        """
+        return decorate(function, lambda: watch(self.name, self.kind), self._suspend)
+
+    def _suspend(self) -> SuspendedScope:
+        return SuspendedScope(begin_scope(self.name, self.kind))

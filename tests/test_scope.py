@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextvars
+import gc
 import threading
 
 import pytest
@@ -13,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 import querywatch
 from querywatch import samples
 from querywatch.samples import OpenScope, current_scope, open_scopes
-from querywatch.scope import close_scope, open_scope
+from querywatch.scope import close_scope, open_scope, split_scope
 
 
 @pytest.fixture
@@ -83,6 +84,138 @@ def test_a_decorator_opens_a_scope_for_each_call(engine, monitor, is_async):
         assert [work(2), work(2)] == [2, 2]
     assert (work.__name__, work.__doc__) == ("work", "Recurse.")
     assert calls_by_scope(monitor) == {("job", "watch"): (6, 6)}
+
+
+def test_a_generators_scope_holds_what_its_code_does(engine, monitor):
+    @querywatch.watch("export")
+    def export():
+        for number in range(3):
+            ask(engine)
+            yield number
+        ask(engine)
+
+    with querywatch.watch("job"):
+        for _ in export():
+            ask(engine)
+            with querywatch.watch("inner"):
+                ask(engine)
+    assert calls_by_scope(monitor) == {
+        ("export", "watch"): (1, 4),
+        ("job", "watch"): (1, 3),
+        ("inner", "watch"): (3, 3),
+    }
+
+
+def test_a_generator_that_is_abandoned_ends_its_scope(engine, monitor):
+    @querywatch.watch("export")
+    def export():
+        try:
+            ask(engine)
+            yield
+        finally:
+            ask(engine)
+
+    with querywatch.watch("job"):
+        rows = export()
+        next(rows)
+        never_begun = export()
+    del rows, never_begun
+    gc.collect()
+    assert calls_by_scope(monitor) == {("export", "watch"): (1, 2)}
+
+
+def test_a_scope_that_a_generator_opens_in_one_step_and_closes_in_another_is_only_its_own(engine, monitor):
+    @querywatch.watch("export")
+    def export():
+        with querywatch.watch("part"):
+            ask(engine)
+            yield
+            ask(engine)
+        ask(engine)
+
+    for _ in export():
+        ask(engine)
+    assert calls_by_scope(monitor) == {
+        ("export", "watch"): (1, 1),
+        ("part", "watch"): (1, 2),
+        (None, "checkout"): (1, 1),
+    }
+
+
+def test_a_generator_may_go_on_in_another_thread(engine, monitor):
+    @querywatch.watch("export")
+    def export():
+        for _ in range(3):
+            ask(engine)
+            yield current_scope.get()
+
+    rows = export()
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        scopes = {next(rows), pool.submit(next, rows).result(), next(rows)}
+        assert pool.submit(current_scope.get).result() is None
+    rows.close()
+    assert len(scopes) == 1
+    assert calls_by_scope(monitor) == {("export", "watch"): (1, 3)}
+
+
+def test_an_async_generators_scope_holds_what_its_code_does(engine, monitor):
+    @querywatch.watch("export")
+    async def export():
+        for number in range(3):
+            ask(engine)
+            await asyncio.sleep(0)
+            yield number
+
+    async def read():
+        async for _ in export():
+            ask(engine)
+
+    async def main():
+        with querywatch.watch("job"):
+            await asyncio.gather(read(), read())
+
+    asyncio.run(main())
+    assert calls_by_scope(monitor) == {("export", "watch"): (2, 6), ("job", "watch"): (1, 6)}
+
+
+def test_a_coroutine_that_is_never_finished_ends_its_scope(engine, monitor):
+    @querywatch.watch("job")
+    async def work():
+        ask(engine)
+        await asyncio.sleep(0)
+
+    coroutine = work()
+    coroutine.send(None)
+    coroutine.close()
+    assert calls_by_scope(monitor) == {("job", "watch"): (1, 1)}
+
+
+def test_a_decorator_without_a_name_says_how_to_write_it():
+    with pytest.raises(querywatch.ConfigError) as caught:
+
+        @querywatch.watch
+        def send_mails():
+            pass
+
+    assert str(caught.value) == (
+        "watch needs a name for the scope, got the function "
+        "test_a_decorator_without_a_name_says_how_to_write_it.<locals>.send_mails. "
+        'Write it above the function as @querywatch.watch("send_mails").'
+    )
+
+
+def test_what_follows_a_split_is_a_scope_of_its_own_wherever_it_runs(engine, monitor):
+    scope = open_scope("GET /", "request")
+    ask(engine)
+    assert count(monitor) == 1
+    elsewhere = contextvars.copy_context()
+    split_scope(scope, "background:GET /", "task")
+    elsewhere.run(ask, engine)
+    ask(engine)
+    assert count(monitor) == 3
+    close_scope(scope)
+    split_scope(scope, "late", "task")
+    assert calls_by_scope(monitor) == {("GET /", "request"): (1, 1), ("background:GET /", "task"): (1, 2)}
 
 
 def test_async_with(engine, monitor):
