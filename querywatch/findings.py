@@ -16,10 +16,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
 
+_BY_STATEMENT = frozenset({"slow-query", "duplicate-query", "write-loop"})
+_LOOPS = frozenset({"core_loop", "get_loop"})
+
+
 def key_of(finding: Finding) -> Hashable:
     """Return what makes two findings one."""
-    # One line may run many statements on one table (a helper that takes the text); a relationship is one thing to mend.
-    statement = finding.fingerprint if finding.code == "slow-query" or finding.kind == "core_loop" else None
+    # One line may run many statements on one table (a helper that takes the text); a relationship, a class or an
+    # attribute is one thing to mend.
+    statement = finding.fingerprint if finding.code in _BY_STATEMENT or finding.kind in _LOOPS else None
     return (
         finding.code, finding.kind, finding.subject, finding.database, finding.call_site, finding.scope, statement
     )  # fmt: skip
@@ -30,7 +35,7 @@ def key_in_scope(finding: Finding) -> Hashable:
 
     A scope may get its name between two looks. And of a relationship's many lines another may have become the busiest.
     """
-    if finding.kind == "lazy_load":
+    if finding.code == "n-plus-one" and finding.kind not in _LOOPS:
         return finding.code, finding.kind, finding.subject
     return finding.code, finding.kind, finding.subject, finding.database, finding.call_site, finding.fingerprint
 

@@ -105,6 +105,7 @@ class ScopeQuery:
         to_one: For each relationship of `path`, whether it leads to one object.
         entity: Mapped class that is loaded or refreshed, None where the ORM did not ask.
         entity_base: Base of its inheritance hierarchy; the class itself where there is none.
+        parent_base: The same of the class whose attribute was read, None for anything else.
         attribute: Column attribute that was read, such as `User.bio`; None where no such read asked.
         lazy: Strategy of the relationship as mapped, such as `select` or `dynamic`; None where no relationship asked.
         cause: Of a refresh: `expired` or `defaults`; of a deferred load: `polymorphic`; else None.
@@ -142,6 +143,7 @@ class ScopeQuery:
     to_one: tuple[bool, ...] = ()
     entity: str | None = None
     entity_base: str | None = None
+    parent_base: str | None = None
     attribute: str | None = None
     lazy: str | None = None
     cause: str | None = None
@@ -183,9 +185,37 @@ class Idle:
     Args:
         seconds: How long.
         call_site: The line that sent the statement before it, None where not recorded.
+        statement: That statement, as in `ScopeQuery.statement`; empty where none was sent since the connection was taken.
+        end_site: The line that ended it: that sent the next statement, committed, or gave the connection back; None
+            where not known.
+        in_transaction: Whether a transaction was open, as far as SQLAlchemy says.
+        is_repeated: Whether the statement that ended it is the one before it, as in a loop that polls.
     """
 
     seconds: float
+    call_site: CallSite | None
+    statement: str = ""
+    end_site: CallSite | None = None
+    in_transaction: bool = True
+    is_repeated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PoolWait:
+    """The longest time that a scope waited for a connection.
+
+    Args:
+        seconds: How long.
+        database: Name of the database.
+        size: Connections that its pool keeps.
+        overflow: How many more it may open; -1 for any number.
+        call_site: The line that asked for the connection, None where not recorded.
+    """
+
+    seconds: float
+    database: str
+    size: int
+    overflow: int
     call_site: CallSite | None
 
 
@@ -234,6 +264,7 @@ class ScopeRecord:
         pool_wait_s: Longest time in seconds that the scope waited for a connection of its pool.
         pool_waits: Times it waited for at least `pool_wait_s`.
         pool_timeouts: Times it waited in vain.
+        longest_wait: The time of `pool_wait_s`, None where it waited for less than a millisecond.
         eager_loads: What was loaded eagerly; empty unless attribute reads were watched.
     """
 
@@ -251,6 +282,7 @@ class ScopeRecord:
     pool_wait_s: float = 0.0
     pool_waits: int = 0
     pool_timeouts: int = 0
+    longest_wait: PoolWait | None = None
     eager_loads: tuple[EagerLoad, ...] = ()
 
     @property

@@ -13,14 +13,17 @@ from typing import TYPE_CHECKING
 
 from querywatch.callsite import describe_caller
 from querywatch.compiled import read_primary_key
+from querywatch.holding import Holding, IdleTime, Wait
 from querywatch.lineage import Lineage
 from querywatch.lookups import find_looked_up
-from querywatch.records import CallSite, Fingerprint, Idle, ScopeQuery, ScopeRecord, ScopeStats, Step
+from querywatch.records import CallSite, Fingerprint, Idle, PoolWait, ScopeQuery, ScopeRecord, ScopeStats, Step
 from querywatch.samples import NOBODY, Asker, OpenScope, Samples, Sink
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from types import CodeType
+
+    from querywatch.config import Config
 
 # What a function that polls calls between two looks.
 _WAITS = frozenset({"sleep"})
@@ -106,18 +109,28 @@ def _absorb(known: Samples, more: Samples) -> None:
         counts[1] += contexts
 
 
-def is_interesting(samples: Iterable[Samples]) -> bool:
-    """Tell cheaply whether a detector could find anything: a statement that ran twice or was slow.
+def is_interesting(scope: OpenScope, samples: list[Samples], config: Config) -> bool:
+    """Tell cheaply whether a detector could find anything: most scopes are let go without a further look.
 
     Args:
-        samples: Of one scope, folded.
+        scope: Its connections are looked at.
+        samples: Those of one monitor in it, folded.
+        config: Settings of that monitor.
     """
-    return any(each.folded.samples > 1 or each.folded.slow_calls for each in samples)
+    holding = scope.holding
+    return (
+        any(each.folded.samples > 1 or each.folded.slow_calls for each in samples)
+        or any((each.folded.max_rows or 0) >= config.large_result_rows for each in samples)
+        or any(each.is_text and "*" in each.shape for each in samples)
+        or (config.max_queries is not None and len(samples) > config.max_queries)
+        or (config.max_db_s is not None and sum(each.folded.total_s for each in samples) > config.max_db_s)
+        or (holding is not None and bool(holding.idle or holding.pool_waits or holding.pool_timeouts))
+    )
 
 
 def find_asker_site(asker: Asker) -> CallSite | None:
     """Return the application's line of *asker*, None where the stack held none."""
-    return describe_caller(asker.code, asker.line) if asker.code is not None else None
+    return _describe_line(asker.code, asker.line)
 
 
 def build_record(scope: OpenScope, sink: Sink, find_fingerprint: Callable[[str, str], Fingerprint]) -> ScopeRecord:
@@ -137,24 +150,42 @@ def build_record(scope: OpenScope, sink: Sink, find_fingerprint: Callable[[str, 
     for shape, group in by_shape.items():
         fingerprint = find_fingerprint(shape, group[0].source.database.dialect)
         queries.extend(_describe_group(shape, fingerprint, group, lineage))
+    holding = scope.holding or Holding()
     return ScopeRecord(
         name=scope.name,
         kind=scope.kind,
         started_at=scope.started_at,
         duration_s=(scope.ended_at or time.time()) - scope.started_at,
         queries=tuple(queries),
-        checkouts=scope.checkouts,
+        checkouts=holding.checkouts,
         steps=tuple(_list_steps(scope, sink)),
         commits=scope.commits,
         rollbacks=scope.rollbacks,
-        idle=tuple(
-            Idle(seconds, describe_caller(code, line) if code is not None else None)
-            for seconds, code, line in sorted(list(scope.idle), key=lambda idle: -idle[0])
-        ),
-        pool_wait_s=scope.pool_wait_s,
-        pool_waits=scope.pool_waits,
-        pool_timeouts=scope.pool_timeouts,
+        idle=tuple(map(_describe_idle, holding.idle)),
+        pool_wait_s=holding.wait.seconds if holding.wait is not None else 0.0,
+        pool_waits=holding.pool_waits,
+        pool_timeouts=holding.pool_timeouts,
+        longest_wait=_describe_wait(holding.wait) if holding.wait is not None else None,
     )
+
+
+def _describe_idle(idle: IdleTime) -> Idle:
+    return Idle(
+        seconds=idle.seconds,
+        call_site=_describe_line(idle.code, idle.line),
+        statement=idle.shape or "",
+        end_site=_describe_line(idle.end_code, idle.end_line),
+        in_transaction=idle.in_transaction,
+        is_repeated=idle.is_repeated,
+    )
+
+
+def _describe_wait(wait: Wait) -> PoolWait:
+    return PoolWait(wait.seconds, wait.database, wait.size, wait.overflow, _describe_line(wait.code, wait.line))
+
+
+def _describe_line(code: CodeType | None, line: int) -> CallSite | None:
+    return describe_caller(code, line) if code is not None else None
 
 
 def _list_steps(scope: OpenScope, sink: Sink) -> Iterator[Step]:
@@ -213,6 +244,7 @@ def _describe_group(
             to_one=origin.to_one + mark.to_one[-1:],
             entity=mark.entity,
             entity_base=mark.entity_base,
+            parent_base=mark.parent,
             attribute=_find_attribute(asker),
             lazy=mark.lazy,
             cause=mark.cause,

@@ -108,6 +108,9 @@ class DialectModule(Protocol):
             NoProofError: This database cannot; the message is a sentence for people that says how to enable it.
         """
 
+    def is_system_table(self, table: str) -> bool:
+        """Tell whether a table (in lower case, with its schema if one is written) is of the catalog."""
+
     def write_ddl(self, engine: Engine, index: IndexSpec) -> str:
         """Return the CREATE INDEX to type in production; *index* has a name."""
 
@@ -119,3 +122,15 @@ DIALECTS: dict[str, DialectModule] = {"postgresql": postgres, "sqlite": sqlite}
 def find_dialect(name: str) -> DialectModule | None:
     """Return the module for SQLAlchemy's name of a dialect, None if there is none."""
     return DIALECTS.get(name)
+
+
+def is_system_table(name: str, table: str) -> bool:
+    """Tell whether a table belongs to the database itself: a catalog, a statistics view.
+
+    Args:
+        name: SQLAlchemy's name of the dialect.
+        table: As written, with its schema if it has one there.
+    """
+    schema = table.lower().rpartition(".")[0]
+    module = DIALECTS.get(name)
+    return schema == "information_schema" or (module is not None and module.is_system_table(table.lower()))

@@ -225,6 +225,12 @@ def open_what_if(
         hypopg.reset()
 
 
+def is_system_table(table: str) -> bool:
+    """Tell whether a table is of the catalog, which nobody has to qualify with its schema."""
+    schema, _, name = table.rpartition(".")
+    return schema == "pg_catalog" or (not schema and name.startswith("pg_"))
+
+
 def write_ddl(engine: Engine, index: IndexSpec) -> str:
     """Return a CREATE INDEX CONCURRENTLY: reads and writes of the table go on while it is built."""
     return f"CREATE INDEX CONCURRENTLY {_quote_if_needed(engine, index.name or '')} ON {_write_target(engine, index)}"

@@ -188,6 +188,11 @@ def open_what_if(
         scratch.close()
 
 
+def is_system_table(table: str) -> bool:
+    """Tell whether a table is of the catalog; a pragma may be read like a table too."""
+    return table.rpartition(".")[2].startswith(("sqlite_", "pragma_"))
+
+
 def write_ddl(engine: Engine, index: IndexSpec) -> str:
     """Return the CREATE INDEX; SQLite builds it in one transaction that holds writers up."""
     quote = engine.dialect.identifier_preparer.quote

@@ -1,0 +1,105 @@
+"""A relationship that is loaded one parent at a time: by reading it (`lazy_load`), or by the ORM's own loop.
+
+In:  a closed scope.
+Out: advice for each relationship: the loader option as it must be typed, and the line of the select it belongs to.
+
+A relationship that is loaded with the same values again and again is that of one parent, expired in between: no option
+of the select would end that.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from querywatch.detectors.n_plus_one.evidence import Advice, count_calls, find_most
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from querywatch.records import ScopeQuery, ScopeRecord
+
+_KINDS = frozenset({"lazy_load", "eager_loop"})
+_QUERIED_LAZY = frozenset({"dynamic", "write_only"})
+_WRITING_ACTS = frozenset({"cascade", "flush", "autoflush"})
+
+
+def group(scope: ScopeRecord) -> Iterable[list[ScopeQuery]]:
+    """Return the loads of each relationship, however many statements and lines they have."""
+    groups: dict[object, list[ScopeQuery]] = defaultdict(list)
+    for query in scope.queries:
+        if query.kind in _KINDS and query.relationship is not None:
+            groups[query.relationship, query.kind].append(query)
+    return groups.values()
+
+
+def advise(scope: ScopeRecord, queries: Sequence[ScopeQuery]) -> Advice | None:  # noqa: ARG001 - the signature of all kinds
+    """Say how to load a relationship for all parents at once; None if there was one parent.
+
+    Args:
+        scope: What ran.
+        queries: The loads of one relationship, over the limit.
+    """
+    most = find_most(queries)
+    if most.same_parameters is True:
+        return None
+    relationship = str(most.relationship)
+    where = f"the select at {most.parent_site}" if most.parent_site is not None else _describe_unknown(most)
+    message = f"{relationship} is loaded one parent at a time: {count_calls(queries)} statements."
+    if _is_walk(most, sum(query.contexts for query in queries)):
+        options = f"selectinload({relationship}, recursion_depth=-1)"
+        return Advice(
+            str(most.kind),
+            relationship,
+            f"{relationship} is followed one step at a time: {count_calls(queries)} statements.",
+            "recursion",
+            f"Add .options({options}) to {where}, or read the whole way with one recursive CTE.",
+            (relationship,),
+            options,
+        )
+    options = write_options(most.path, most.to_one)
+    fix_kind = "joinedload" if most.to_one[-1] else "selectinload"
+    fix = f"Add .options({options}) to {where}."
+    if most.lazy in _QUERIED_LAZY:
+        fix = (
+            f"No loader option fills a collection of lazy={most.lazy!r}: map {relationship} with lazy='select' too and "
+            f"add .options({options}) to {where}, or run one SELECT with IN for all parents."
+        )
+    elif most.kind == "eager_loop" and most.act in _WRITING_ACTS:
+        fix_kind = "passive_deletes"
+        fix = (
+            f"Map {relationship} with passive_deletes=True and its foreign key with ondelete='CASCADE', so that the "
+            f"database deletes the rows; or add .options({options}) to {where}."
+        )
+    elif most.kind == "eager_loop" and most.act == "immediate":
+        fix = f"Put {options} in the place of immediateload({relationship}) at {where}."
+        if most.lazy == "immediate":
+            strategy = "joined" if most.to_one[-1] else "selectin"
+            fix = f"Map {relationship} with lazy={strategy!r} instead of 'immediate'."
+    return Advice(str(most.kind), relationship, message, fix_kind, fix, most.path, options)
+
+
+def write_options(path: Sequence[str], to_one: Sequence[bool]) -> str:
+    """Return the chained loader options of a path, as they are typed.
+
+    Args:
+        path: Relationships, such as `("User.orders", "Order.items")`.
+        to_one: For each of them, whether it leads to one object: those are joined.
+    """
+    return ".".join(
+        f"{'joinedload' if one else 'selectinload'}({relationship})"
+        for relationship, one in zip(path, to_one, strict=True)
+    )
+
+
+def _is_walk(most: ScopeQuery, contexts: int) -> bool:
+    """Tell a way along a tree from one step taken for each row of a list."""
+    if any(before == after for before, after in pairwise(most.path)):
+        return True
+    is_self_referential = most.entity_base is not None and most.entity_base == most.parent_base
+    return is_self_referential and most.parent_rows is not None and contexts > most.parent_rows
+
+
+def _describe_unknown(query: ScopeQuery) -> str:
+    return f"the select that loads each {query.path[0].partition('.')[0]}"

@@ -1,0 +1,120 @@
+"""What happened between two runs of a statement: which tells a loop from a worker, a poll and a retry.
+
+In:  the steps of a closed scope, in their order.
+Out: the runs of a statement by unit of work; what stood between two of them.
+
+A worker takes a job, does it and commits, again and again in one scope. Each job is a unit of work of its own: what runs
+once for each job is no loop that could be one statement. So in such a scope runs are counted within each transaction.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from querywatch.predicates import parse_facts
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+    from querywatch.records import ScopeQuery, ScopeRecord, Step
+
+# Jobs from which a scope is a worker's: fewer are not worth telling apart.
+_JOBS = 3
+# Share of the turns that have to look alike.
+_MOST = 0.8
+_CHANGES = frozenset({"UPDATE", "DELETE"})
+_WRITES = frozenset({"INSERT", "UPDATE", "DELETE", "MERGE", "REPLACE"})
+
+
+class Timeline:
+    """The order of things in one scope.
+
+    Args:
+        scope: Closed, or as it stands.
+    """
+
+    def __init__(self, scope: ScopeRecord) -> None:
+        self._scope = scope
+        self._queries: dict[str, list[ScopeQuery]] = {}
+        for query in scope.queries:
+            self._queries.setdefault(query.statement, []).append(query)
+
+    def list_turns(self, statements: Collection[str]) -> list[tuple[Step, ...]]:
+        """Return what stood between each run of one of *statements* and the next; empty if there was one run or none.
+
+        Args:
+            statements: Texts, as in `ScopeQuery.statement`.
+        """
+        turns: list[tuple[Step, ...]] = []
+        turn: list[Step] | None = None
+        for step in self._scope.steps:
+            if step.kind == "statement" and step.statement in statements:
+                if turn is not None:
+                    turns.append(tuple(turn))
+                turn = []
+            elif turn is not None:
+                turn.append(step)
+        return turns
+
+    def count_in_unit(self, statements: Collection[str]) -> int | None:
+        """Return how often *statements* ran within one unit of work at most; None if the scope is no worker's.
+
+        Args:
+            statements: Texts, as in `ScopeQuery.statement`.
+        """
+        if not self.is_worker:
+            return None
+        most = count = 0
+        for step in self._scope.steps:
+            count = 0 if step.kind == "commit" else count + (step.statement in statements)
+            most = max(most, count)
+        return most
+
+    @cached_property
+    def is_worker(self) -> bool:
+        """Whether the scope does one job after the other: takes a row, changes it, commits."""
+        if self._scope.commits < _JOBS:
+            return False
+        return any(self._is_claim(statement, queries) for statement, queries in self._queries.items())
+
+    def writes(self, turn: Collection[Step], tables: Collection[str]) -> bool:
+        """Tell whether one of *tables* was written in a turn."""
+        return any(not set(tables).isdisjoint(written) for written in self._list_written(turn, _WRITES))
+
+    def _is_claim(self, statement: str, queries: list[ScopeQuery]) -> bool:
+        query = queries[0]
+        if query.kind not in {None, "get"} or not query.fingerprint.tables:
+            return False
+        operation = query.fingerprint.operation
+        if operation in _CHANGES:
+            # Takes the row that a subquery chooses, in one statement.
+            facts = parse_facts(statement, query.dialect)
+            if facts is None or not (facts.locks_rows or "(SELECT" in statement.upper()):
+                return False
+        elif operation != "SELECT":
+            return False
+        turns = self.list_turns({statement})
+        # The last turn has no end: a worker looks once more and finds nothing.
+        alike = [turn for turn in turns if _ends(turn) and (operation in _CHANGES or self._changes(turn, query))]
+        return len(alike) + 1 >= _JOBS and len(alike) >= _MOST * len(turns)
+
+    def _changes(self, turn: Collection[Step], query: ScopeQuery) -> bool:
+        tables = set(query.fingerprint.tables)
+        return any(not tables.isdisjoint(changed) for changed in self._list_written(turn, _CHANGES))
+
+    def _list_written(self, turn: Collection[Step], operations: Collection[str]) -> Iterator[tuple[str, ...]]:
+        for step in turn:
+            for query in self._queries.get(step.statement, ())[:1]:
+                if query.fingerprint.operation in operations:
+                    yield query.fingerprint.tables[:1]
+
+
+def count_between(turn: Collection[Step]) -> Counter[str]:
+    """Count the statements of a turn by text."""
+    return Counter(step.statement for step in turn if step.kind == "statement")
+
+
+def _ends(turn: Collection[Step]) -> bool:
+    return any(step.kind == "commit" for step in turn)
