@@ -120,7 +120,7 @@ class Examiner:
             What is worth a span.
         """
         spans = list(describe_occurrences(samples, self._find_fingerprint))
-        if not is_interesting(samples) and not self._listeners.scope_callbacks:
+        if not is_interesting(scope, samples, self._config) and not self._listeners.scope_callbacks:
             return spans
         found: list[Finding] = []
         record = build_record(scope, sink, self._find_fingerprint)

@@ -185,7 +185,7 @@ class Idle:
     Args:
         seconds: How long.
         call_site: The line that sent the statement before it, None where not recorded.
-        statement: That statement, as in `ScopeQuery.statement`; empty where none was sent since the connection was taken.
+        statement: That statement, as in `ScopeQuery.statement`; empty where none was sent since the checkout.
         end_site: The line that ended it: that sent the next statement, committed, or gave the connection back; None
             where not known.
         in_transaction: Whether a transaction was open, as far as SQLAlchemy says.

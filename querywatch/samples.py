@@ -9,6 +9,7 @@ A statement's samples *are* a list of seconds: `list.append` needs no lock and l
 
 from __future__ import annotations
 
+import math
 import time
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
+    from querywatch.holding import Holding
     from querywatch.records import Database, Fingerprint
 
 #: A bind of a statement: its place from 0, or its name.
@@ -291,18 +293,17 @@ class OpenScope:
 
     __slots__ = (
         "__weakref__",
-        "checkouts",
         "closed",
         "commits",
         "eager",
         "ended_at",
         "evicted",
-        "idle",
+        "holding",
+        "inner",
         "kind",
+        "last_samples",
+        "last_started",
         "name",
-        "pool_timeouts",
-        "pool_wait_s",
-        "pool_waits",
         "read",
         "reported",
         "rollbacks",
@@ -327,12 +328,14 @@ class OpenScope:
         self.trail: list[Samples | str] = []
         self.commits = 0
         self.rollbacks = 0
-        self.checkouts = 0
-        #: Longest times a connection was held while nothing ran: seconds, and the line of the statement before.
-        self.idle: list[tuple[float, CodeType | None, int]] = []
-        self.pool_wait_s = 0.0
-        self.pool_waits = 0
-        self.pool_timeouts = 0
+        #: When the last statement began, or a transaction ended, by `perf_counter`: tells how long nothing ran.
+        self.last_started = math.inf
+        #: Of that statement, None before the first since connections are held.
+        self.last_samples: Samples | None = None
+        #: Connections it held and waited for, None where it did neither.
+        self.holding: Holding | None = None
+        #: The latest scope that began inside of this one: its statements may run on this one's connections.
+        self.inner: OpenScope | None = None
         #: Relationships that were read, None where reads are not watched.
         self.read: set[str] | None = None
         #: Relationships that were loaded eagerly, and what is known of each.
@@ -351,6 +354,13 @@ class OpenScope:
         # Ends with nothing in between say nothing more, and a loop of them must not fill the trail.
         if self.trail and self.trail[-1] != kind and len(self.trail) < TRAIL_LIMIT:
             self.trail.append(kind)
+
+    def find_latest(self) -> tuple[float, Samples | None]:
+        """Return `last_started` and `last_samples` of this scope or of the one inside of it, whichever is later."""
+        started, samples = (math.inf, None) if self.inner is None else self.inner.find_latest()
+        if samples is None or started <= self.last_started:
+            return self.last_started, self.last_samples
+        return started, samples
 
     def list_samples(self) -> list[Samples]:
         """Return every samples of the scope once, in the order of their first execution."""
@@ -378,6 +388,10 @@ def begin_scope(name: str | None, kind: str) -> OpenScope:
         kind: As in `records.ScopeRecord`.
     """
     scope = OpenScope(name, kind)
+    outer = current_scope.get()
+    if outer is not None and not outer.closed:
+        outer.last_started, outer.last_samples = outer.find_latest()
+        outer.inner = scope
     open_scopes[id(scope)] = scope
     if len(open_scopes) > OPEN_SCOPES_LIMIT:
         oldest = next(iter(list(open_scopes.values())), None)
@@ -402,18 +416,21 @@ def forget_samples() -> None:
     for scope in list(open_scopes.values()):
         scope.slots = {}
         scope.evicted = []
+        scope.holding = scope.last_samples = scope.inner = None
         # What was told of the parent's statements says nothing of the child's.
         scope.reported = {}
 
 
 def find_sinks(scope: OpenScope) -> list[Sink]:
-    """Return the monitors whose engines ran statements in *scope*, each once."""
+    """Return the monitors whose engines ran statements in *scope*, or let it wait for a connection, each once."""
     sinks = {}
     for by_text in list(scope.slots.values()):
         for samples in list(by_text.values())[:1]:
             sinks[id(samples.source.monitor)] = samples.source.monitor
     for samples in list(scope.evicted):
         sinks[id(samples.source.monitor)] = samples.source.monitor
+    if scope.holding is not None:
+        sinks.update((id(monitor), monitor) for monitor in list(scope.holding.monitors))
     return list(sinks.values())
 
 
