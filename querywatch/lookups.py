@@ -27,6 +27,8 @@ _BIND = re.compile(r"\?|%s|%\((?P<name>\w+)\)s|\$(?P<number>[0-9]+)|(?<![:\w]):(
 _COLUMN = r"""(?:[\w$]+|"[^"]+"|`[^`]+`)"""
 # Not the type of a cast.
 _COLUMN_BEFORE = re.compile(rf"(?<![:\w$])({_COLUMN})\s*(?<![<>!=:])=\s*\(?\s*\Z")
+_UPDATE = re.compile(r"\s*UPDATE\b", re.IGNORECASE)
+_WHERE = re.compile(r"[()]|\bWHERE\b", re.IGNORECASE)
 _CAST = r"(?:::[\w ]+(?:\([0-9, ]*\))?)?"
 _COLUMN_AFTER = re.compile(rf"{_CAST}\s*\)?\s*=\s*((?:{_COLUMN}\.)*{_COLUMN})")
 # Far enough for a quoted name of the longest identifiers, twice.
@@ -54,7 +56,10 @@ def _read_equalities(statement: str) -> tuple[tuple[Bind, str], ...]:
     """Pair each bind that is compared by `=` with its column."""
     text = _VALUES.sub("''", statement)
     found: list[tuple[Bind, str]] = []
+    begin = _find_where(text)
     for place, match in enumerate(_BIND.finditer(text)):
+        if match.start() < begin:
+            continue  # what an UPDATE sets
         column = _COLUMN_BEFORE.search(text[max(0, match.start() - _REACH) : match.start()])
         if column is None:
             column = _COLUMN_AFTER.match(text[match.end() : match.end() + _REACH])
@@ -63,6 +68,18 @@ def _read_equalities(statement: str) -> tuple[tuple[Bind, str], ...]:
             bind = int(number) - 1 if number else match["name"] or match["colon"] or place
             found.append((bind, column[1].rpartition(".")[2].strip('"`')))
     return tuple(found)
+
+
+def _find_where(text: str) -> int:
+    """Return where the conditions of an UPDATE begin; 0 for any other statement."""
+    if not _UPDATE.match(text):
+        return 0
+    depth = 0
+    for match in _WHERE.finditer(text):
+        depth += {"(": 1, ")": -1}.get(match[0], 0)
+        if depth == 0 and match[0] not in "()":
+            return match.start()
+    return len(text)
 
 
 def _read_from_shape(shape: str, dialect: str) -> tuple[str, ...]:

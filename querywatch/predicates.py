@@ -69,6 +69,9 @@ class StatementFacts:
         has_offset: Whether it has an OFFSET.
         locks_rows: FOR UPDATE, FOR SHARE and their like.
         is_aggregate: Whether it selects an aggregate, groups, or is DISTINCT.
+        assigned: Columns that an UPDATE sets.
+        copies_rows: Whether an INSERT takes its rows from a SELECT.
+        is_upsert: Whether an INSERT says what to do with a row that is there already.
     """
 
     operation: str
@@ -77,6 +80,9 @@ class StatementFacts:
     has_offset: bool
     locks_rows: bool
     is_aggregate: bool
+    assigned: tuple[str, ...] = ()
+    copies_rows: bool = False
+    is_upsert: bool = False
 
 
 def parse_predicates(sql: str, dialect: str) -> tuple[TablePredicates, ...]:
@@ -148,6 +154,13 @@ def _read_facts(tree: Any) -> StatementFacts:
         locks_rows=any(True for _ in tree.find_all(exp.Lock)),
         is_aggregate=bool(tree.args.get("group") or tree.args.get("distinct"))
         or any(_aggregates(column) for column in selected),
+        assigned=tuple(
+            _name(each.this.this)
+            for each in (tree.expressions if isinstance(tree, exp.Update) else ())
+            if isinstance(each, exp.EQ) and isinstance(each.this, exp.Column)
+        ),
+        copies_rows=isinstance(tree, exp.Insert) and isinstance(tree.expression, exp.Query),
+        is_upsert=isinstance(tree, exp.Insert) and bool(tree.args.get("conflict") or tree.args.get("alternative")),
     )
 
 

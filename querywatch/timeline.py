@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _JOBS = 3
 # Share of the turns that have to look alike.
 _MOST = 0.8
+# Kinds of a query that the application wrote itself.
+_ASKED = frozenset({None, "get"})
 _CHANGES = frozenset({"UPDATE", "DELETE"})
 _WRITES = frozenset({"INSERT", "UPDATE", "DELETE", "MERGE", "REPLACE"})
 
@@ -83,9 +85,18 @@ class Timeline:
         """Tell whether one of *tables* was written in a turn."""
         return any(not set(tables).isdisjoint(written) for written in self._list_written(turn, _WRITES))
 
+    def looks_up(self, turn: Collection[Step], table: str) -> bool:
+        """Tell whether the application looked for a row of *table* in a turn."""
+        for step in turn:
+            for query in self._queries.get(step.statement, ()):
+                if query.kind in _ASKED and query.looked_up and query.fingerprint.operation == "SELECT":
+                    if table in query.fingerprint.tables:
+                        return True
+        return False
+
     def _is_claim(self, statement: str, queries: list[ScopeQuery]) -> bool:
         query = queries[0]
-        if query.kind not in {None, "get"} or not query.fingerprint.tables:
+        if query.kind not in _ASKED or not query.fingerprint.tables:
             return False
         operation = query.fingerprint.operation
         if operation in _CHANGES:

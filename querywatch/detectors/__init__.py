@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from querywatch.detectors import n_plus_one, slow_query
+from querywatch.detectors import duplicate_query, n_plus_one, slow_query, write_loop
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,4 +24,4 @@ class Detector(Protocol):
         """Yield the findings of one scope."""
 
 
-DETECTORS: tuple[Detector, ...] = (n_plus_one, slow_query)
+DETECTORS: tuple[Detector, ...] = (n_plus_one, duplicate_query, write_loop, slow_query)
