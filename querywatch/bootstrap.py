@@ -25,6 +25,7 @@ from querywatch.config import read_config
 from querywatch.errors import ConfigError
 from querywatch.exporters import start_exporters
 from querywatch.integrations import wrap_app
+from querywatch.integrations.celery import call_at_process_end
 from querywatch.integrations.opentelemetry import LateSpanScopes
 from querywatch.monitor import Monitor
 from querywatch.samples import forget_samples
@@ -215,3 +216,4 @@ def _finish() -> None:
 os.register_at_fork(before=_finish_imports, after_in_child=_begin_in_child)
 # After the application's own handlers that were registered later than this import, so that theirs are still counted.
 atexit.register(_finish)
+call_at_process_end(_finish)

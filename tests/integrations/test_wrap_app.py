@@ -94,7 +94,7 @@ def test_anything_else_is_refused(app, seen):
     with pytest.raises(ConfigError) as caught:
         wrap_app(app)
     assert str(caught.value) == (
-        f"app must be a FastAPI, Starlette or Flask application or an ASGI or WSGI callable, got {seen}. "
+        f"app must be a FastAPI, Starlette, Flask or Celery application or an ASGI or WSGI callable, got {seen}. "
         "For anything else open a scope around each job: with querywatch.watch(name)."
     )
 
