@@ -45,6 +45,7 @@ class Expected:
         line: Name of the marker on its line.
         parents: Name of the marker on the line that loads the parents.
         options: The loader options that the fix has to spell, None where there are none to type.
+        optional: Whether it may be missing: a second view of a waste that another finding tells.
     """
 
     code: str
@@ -54,6 +55,7 @@ class Expected:
     line: str = "here"
     parents: str = "parents"
     options: str | None = None
+    optional: bool = False
 
     @property
     def row(self) -> str:
@@ -131,9 +133,10 @@ def finds(
     line: str = "here",
     parents: str = "parents",
     options: str | None = None,
+    optional: bool = False,
 ) -> Callable[[Function], Function]:
     """Mark a program with a finding that it must cause; for two findings, mark it twice."""
-    expected = Expected(code, _each(kind), subject, _each(fix), line, parents, options)
+    expected = Expected(code, _each(kind), subject, _each(fix), line, parents, options, optional)
 
     def mark(function: Function) -> Function:
         program = _read(function)

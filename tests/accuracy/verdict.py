@@ -74,7 +74,11 @@ def judge(program: Program, where: str, findings: list[Finding], error: str | No
             if fits:
                 chosen[number] = fits[0]
                 left.remove(fits[0])
-    matches = [_compare(program, expected, chosen.get(n)) for n, expected in enumerate(program.expected)]
+    matches = [
+        _compare(program, expected, chosen.get(n))
+        for n, expected in enumerate(program.expected)
+        if n in chosen or not expected.optional
+    ]
     return Verdict(program, where, matches, left, error)
 
 
