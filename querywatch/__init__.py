@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from querywatch.bootstrap import install, uninstall
     from querywatch.config import Config
-    from querywatch.errors import ConfigError, MissingExtraError, QuerywatchError
+    from querywatch.errors import ConfigError, MissingExtraError, QuerywatchError, ReplayError
     from querywatch.monitor import Monitor
     from querywatch.records import (
         CallSite,
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         QueryStats,
         Snapshot,
     )
+    from querywatch.replay import Replay, aprove, prove
     from querywatch.scope import watch
 else:
     _MODULES = {
@@ -31,7 +32,11 @@ else:
         "MissingExtraError": "errors",
         "Monitor": "monitor",
         "QuerywatchError": "errors",
+        "Replay": "replay",
+        "ReplayError": "errors",
+        "aprove": "replay",
         "install": "bootstrap",
+        "prove": "replay",
         "uninstall": "bootstrap",
         "watch": "scope",
     }
@@ -65,8 +70,12 @@ __all__ = [
     "PlanNode",
     "QueryStats",
     "QuerywatchError",
+    "Replay",
+    "ReplayError",
     "Snapshot",
+    "aprove",
     "install",
+    "prove",
     "uninstall",
     "watch",
 ]

@@ -33,3 +33,7 @@ class ExplainTimeoutError(ExplainError):
 
 class SnapshotError(QuerywatchError):
     """A saved snapshot cannot be read. The message says why."""
+
+
+class ReplayError(QuerywatchError):
+    """A callable cannot be replayed, because what it does could not be rolled back. Nothing of it was kept."""
