@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
+from querywatch.allowance import is_allowed
 from querywatch.detectors import DETECTORS, slow_query
 from querywatch.findings import FindingLog, key_in_scope
 from querywatch.records import CountsScopes, Finding, Fingerprint, Habit, SpanRecord
@@ -126,6 +127,8 @@ class Examiner:
         record = build_record(scope, sink, self._find_fingerprint)
         for detector in DETECTORS:
             for finding in detector.detect(record, self._config):
+                if is_allowed(finding, self._config.allow):
+                    continue
                 added = self._add(scope, finding)
                 if added is not None:
                     found.append(added)
@@ -143,7 +146,7 @@ class Examiner:
         self.findings.remove(self._planning.is_obsolete)
         self.findings.revise(self._explain)
         for finding in found:
-            if self.findings.put(finding):
+            if not is_allowed(finding, self._config.allow) and self.findings.put(finding):
                 self._listeners.tell(finding)
 
     def _add(self, scope: OpenScope, finding: Finding) -> Finding | None:

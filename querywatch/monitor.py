@@ -35,6 +35,7 @@ from querywatch.records import (
     SpanRecord,
 )
 from querywatch.samples import OpenScope, Samples, open_scopes
+from querywatch.sampling import Sampler
 from querywatch.scope_record import ScopeTotals, compact
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ class Monitor:
         self._late: list[OpenScope] = []
         self._dropped_scopes = 0
         self._scopes = ScopeTotals()
+        self._sampler = Sampler(self.config.sample_scopes)
         self._fingerprint = lru_cache(_FINGERPRINTS_LIMIT)(take_fingerprint)
         self._planning = Planning(self.config)
         self._examiner = Examiner(self.config, self._planning, self._fingerprint, self._describe_habit, self._listeners)
@@ -148,6 +150,7 @@ class Monitor:
             dropped = {
                 "statements": self._aggregate.dropped,
                 "scopes": self._dropped_scopes,
+                "unexamined_scopes": self._sampler.skipped,
                 "findings": self._examiner.findings.dropped,
                 "plans": self._planning.errors,
                 "internal_errors": self.internal_errors.total(),
@@ -336,9 +339,12 @@ class Monitor:
 
     def _examine_pass(self) -> None:
         spans: list[SpanRecord] = []
+        # Whoever waits for `flush` wants them all.
+        waiting = 0 if self._background.is_urgent else len(self._to_examine) + len(self._ended)
         for scope in self._to_examine:
             self._scopes.add(scope, self._own_samples(scope))
-            self._guard("detect", self._examine, scope, spans)
+            if self._sampler.choose(scope.name, waiting):
+                self._guard("detect", self._examine, scope, spans)
             self._rest()
         if self._background.is_urgent:
             for scope in list(open_scopes.values()):

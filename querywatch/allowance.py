@@ -1,0 +1,60 @@
+"""Findings that somebody has looked at and wants to hear no more of.
+
+In:  a finding; patterns of the settings, comments in the source.
+Out: yes or no.
+
+The comment `# querywatch: allow n-plus-one` stands on the line of the finding, on the line above it, or on the select
+that loaded the parents. It names codes, because the next problem of the line is another one.
+"""
+
+from __future__ import annotations
+
+import linecache
+import re
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from querywatch.records import Finding
+
+_COMMENT = re.compile(r"#\s*querywatch:\s*allow\s+(?P<codes>[\w*,\s-]+)")
+
+
+def is_allowed(finding: Finding, patterns: Iterable[str]) -> bool:
+    """Tell whether a finding is to be left out.
+
+    Args:
+        finding: Any finding.
+        patterns: Texts such as `User.orders`: its code, subject, `code:subject`, scope, database, fingerprint, or line as
+            `file:line`. `*` stands for any text: `shop/views.py:*` is every line of a file.
+    """
+    return matches(finding, patterns) or _has_comment(finding)
+
+
+def matches(finding: Finding, patterns: Iterable[str]) -> bool:
+    """Tell whether a pattern names a finding; see `is_allowed`."""
+    names = [finding.code, finding.subject, f"{finding.code}:{finding.subject}"]
+    names += [name for name in (finding.scope, finding.database, finding.fingerprint) if name is not None]
+    if finding.call_site is not None:
+        names.append(str(finding.call_site))
+    return any(fnmatchcase(name, pattern) for pattern in patterns for name in names)
+
+
+def _has_comment(finding: Finding) -> bool:
+    places = [str(finding.call_site)] if finding.call_site is not None else []
+    parent_site = finding.evidence.as_dict().get("parent_site")
+    if isinstance(parent_site, str):
+        places.append(parent_site)
+    return any(_allows(place, finding.code) for place in places)
+
+
+def _allows(place: str, code: str) -> bool:
+    file, _, line = place.rpartition(":")
+    number = int(line)
+    # Of a line too long for a comment at its end, it stands above.
+    lines = (linecache.getline(file, number), linecache.getline(file, number - 1).strip())
+    comments = [_COMMENT.search(text) for text in (lines[0], lines[1] if lines[1].startswith("#") else "")]
+    named = {name for comment in comments if comment is not None for name in re.split(r"[\s,]+", comment["codes"])}
+    return code in named or "*" in named
