@@ -95,3 +95,21 @@ def test_a_plain_script_prints_what_was_found():
     line = line_of("plain_script.py")
     assert f"n-plus-one User.orders at examples/plain_script.py:{line}\n" in done.stdout
     assert "selectinload(User.orders)" in done.stdout
+
+
+def test_a_celery_task_is_named_also_without_a_broker():
+    done = subprocess.run(
+        [sys.executable, "examples/celery_worker/tasks.py"],
+        cwd=EXAMPLES.parent,
+        env=ENVIRON,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stderr == ""
+    file = "examples/celery_worker/tasks.py"
+    line = line_of("celery_worker/tasks.py")
+    assert f"n-plus-one User.orders at {file}:{line} in shop.send_invoices\n" in done.stdout
+    assert "in shop.send_invoices_fixed" not in done.stdout
+    assert "selectinload(User.orders)" in done.stdout
