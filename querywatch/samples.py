@@ -164,6 +164,7 @@ class Samples(list[float]):
         "source",
         "statement",
         "streamed",
+        "streams",
         "trace",
     )
 
@@ -206,6 +207,8 @@ class Samples(list[float]):
         self.is_text = False
         #: Whether rows are fetched as the application asks for them.
         self.streamed = False
+        #: Results that are being read so now.
+        self.streams = 0
         #: How many samples, rows and failures have been added to the totals.
         self.folded = Folded()
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import itertools
 import time
 import weakref
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy.engine.interfaces import ExecuteStyle
@@ -21,6 +22,7 @@ from sqlalchemy.engine.interfaces import ExecuteStyle
 from querywatch.callsite import find_caller, find_outer
 from querywatch.capture.database import describe_database
 from querywatch.capture.fetch import DEFAULT_FETCH, TimedFetch, time_streamed_fetches
+from querywatch.capture.idle import note_idle, note_running
 from querywatch.capture.orm import read_load_mark
 from querywatch.capture.parameters import find_changed, keep_plain
 from querywatch.capture.pool import find_checkout_scope
@@ -91,16 +93,18 @@ class Accounting:
         engine: A sync engine; kept by weak reference.
         monitor: Who takes the scopes.
         slow_s: Seconds from which an execution is slow.
+        long_s: Seconds from which connections that are held are idle for long.
         on_error: Called with the stage and an exception of our own; must not raise.
     """
 
     def __init__(
-        self, engine: Engine, monitor: Sink, slow_s: float, on_error: Callable[[str, Exception], None]
+        self, engine: Engine, monitor: Sink, slow_s: float, long_s: float, on_error: Callable[[str, Exception], None]
     ) -> None:
         self.number = next(_numbers)
         self.monitor = monitor
         self.database = describe_database(engine)
         self.slow_s = slow_s
+        self.long_s = long_s
         self._engine = weakref.ref(engine)
         self._on_error = on_error
         self._shapes: dict[str, str] = {}
@@ -120,13 +124,15 @@ class Accounting:
 
     def _build_account(  # noqa: C901 - see `account`
         self, *, fetches_lazily: bool, knows_rowcount: bool
-    ) -> Callable[[Any, str, Any, Any, float], None]:
+    ) -> Callable[[Any, str, Any, Any, float, float], None]:
         """Build the function that counts one execution: a closure, whose names are found faster than attributes."""
-        number, slow_s = self.number, self.slow_s
+        number, slow_s, long_s = self.number, self.slow_s, self.long_s
         get_scope, find_samples, look, on_error = current_scope.get, self._find_samples, self._look, self._on_error
         account_early = self._account_early
 
-        def account(cursor: Any, statement: str, parameters: Any, context: Any, elapsed: float) -> None:  # noqa: C901, PLR0912 - one place, because a call costs as much as five of these lines
+        def account(  # noqa: C901, PLR0912, PLR0913, PLR0917 - one place, because a call costs as much as five of these lines
+            cursor: Any, statement: str, parameters: Any, context: Any, started: float, elapsed: float
+        ) -> None:
             try:
                 scope = get_scope()
                 if scope is None or scope.closed:
@@ -147,6 +153,10 @@ class Accounting:
                 except KeyError:
                     samples = find_samples(scope, key, statement, parameters, context)
                 index = len(samples)
+                if started - scope.last_started >= long_s:
+                    note_idle(scope, started, long_s, samples)
+                scope.last_started = started
+                scope.last_samples = samples
                 samples.append(elapsed)
                 if elapsed >= slow_s or index >= samples.next_look:
                     look(scope, samples, Execution(statement, parameters, context, elapsed))
@@ -178,8 +188,15 @@ class Accounting:
     def _account_early(self, scope: OpenScope, execution: Execution) -> None:
         """Count a default or sequence that runs before its INSERT has a text; SQLAlchemy fetches its row by itself."""
         samples = self._find_samples(scope, execution.statement, *execution[:3])
+        self._note_start(scope, samples, execution.elapsed_s)
         samples.append(execution.elapsed_s)
         self._look(scope, samples, execution)
+
+    def _note_start(self, scope: OpenScope, samples: Samples, elapsed: float) -> None:
+        """Note when an execution began that is not counted by `account`."""
+        started = perf_counter() - elapsed
+        note_idle(scope, started, self.long_s, samples)
+        scope.last_started, scope.last_samples = started, samples
 
     # -- what failed
 
@@ -191,6 +208,7 @@ class Accounting:
                 scope = find_checkout_scope(execution.context)
             key = _choose_key(execution.statement, execution.context)
             samples = self._find_samples(scope, key, *execution[:3])
+            self._note_start(scope, samples, execution.elapsed_s)
             samples.append(execution.elapsed_s)
             self._note_failure(samples, execution, error)
             if len(samples) >= SAMPLES_LIMIT:
@@ -281,6 +299,8 @@ class Accounting:
                 self._evict(scope, samples)
         if execution.elapsed_s >= self.slow_s:
             self._note_occurrence(samples, execution, None)
+            if scope.holding is not None:
+                note_running(scope.holding, execution.elapsed_s)
 
     def _note_asker(self, scope: OpenScope, samples: Samples, execution: Execution, seen: int) -> None:
         context = execution.context

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import event
 
 from querywatch.capture.accounting import Accounting, Execution
-from querywatch.capture.pool import end_checkout_scope, end_checkout_scopes
+from querywatch.capture.pool import Checkouts, end_checkout_scopes
+from querywatch.capture.pool_wait import PoolWaits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from querywatch.samples import Sink
 
 _METHODS = ("do_execute", "do_executemany", "do_execute_no_params")
+_ENDS = {"do_commit": "commit", "do_rollback": "rollback"}
 _KEY = "_querywatch_capture"
 
 
@@ -37,7 +39,7 @@ class EngineCapture:
     Args:
         engine: A sync engine, kept by weak reference; of a copy made by `execution_options()`, the engine it copies.
         monitor: Who takes the scopes.
-        config: `capture` and `slow_query_s` are used.
+        config: `capture`, `slow_query_s`, `long_transaction_s` and `pool_wait_s` are used.
         on_error: Called with the stage and an exception of our own; must not raise.
     """
 
@@ -45,7 +47,7 @@ class EngineCapture:
         self, engine: Engine, monitor: Sink, config: Config, on_error: Callable[[str, Exception], None]
     ) -> None:
         engine = _find_original(engine)
-        self.accounting = Accounting(engine, monitor, config.slow_query_s, on_error)
+        self.accounting = Accounting(engine, monitor, config.slow_query_s, config.long_transaction_s, on_error)
         #: False lets calls pass uncounted.
         self.active = True
         self._engine = weakref.ref(engine)
@@ -56,6 +58,10 @@ class EngineCapture:
         self._replaced: dict[str, tuple[Any, Any]] = {}
         # To whom nobody listened before.
         self._unheard: list[weakref.ref[Any]] = []
+        self._checkouts = Checkouts(monitor, config.long_transaction_s, config.pool_wait_s)
+        self._waits = PoolWaits(
+            self._checkouts, self.accounting.database.name, config.pool_wait_s, lambda: self.active, on_error
+        )
 
     def attach(self) -> None:
         """Begin to count."""
@@ -69,14 +75,13 @@ class EngineCapture:
             self._unheard = [weakref.ref(target) for target in targets if "_has_events" not in vars(target)]
         for name, listener in self._listeners().items():
             event.listen(engine, name, listener)
-        if self._use_events:
-            return
-        for name in _METHODS:
-            before = vars(engine.dialect).get(name)
+        self._waits.attach(engine.pool)
+        for name, kind in _ENDS.items():
+            self._replace(engine.dialect, name, self._wrap_end(getattr(engine.dialect, name), kind))
+        for name in () if self._use_events else _METHODS:
             original = getattr(engine.dialect, name)
-            ours = self._wrap_no_params(original) if name == "do_execute_no_params" else self._wrap(original)
-            self._replaced[name] = (ours, before)
-            setattr(engine.dialect, name, ours)
+            wrap = self._wrap_no_params if name == "do_execute_no_params" else self._wrap
+            self._replace(engine.dialect, name, wrap(original))
 
     def detach(self) -> None:
         """Stop counting and leave the engine as it was, also where another tool has wrapped our methods since."""
@@ -92,6 +97,7 @@ class EngineCapture:
                 # SQLAlchemy itself never takes it back, and dispatches for ever, at 7 microseconds a query.
                 vars(target).pop("_has_events", None)
         self._unheard.clear()
+        self._waits.detach()
         end_checkout_scopes(self.accounting.number)
         if dialect is None:
             return
@@ -107,6 +113,10 @@ class EngineCapture:
 
     # -- the dialect's methods
 
+    def _replace(self, dialect: Any, name: str, ours: Callable[..., Any]) -> None:
+        self._replaced[name] = (ours, vars(dialect).get(name))
+        setattr(dialect, name, ours)
+
     def _wrap(self, original: Callable[..., Any]) -> Callable[..., Any]:
         """Count the calls of `do_execute` or `do_executemany`."""
         account, account_failure = self.accounting.account, self.accounting.account_failure
@@ -121,7 +131,7 @@ class EngineCapture:
                 elapsed = perf_counter() - started
                 account_failure(Execution(statement, parameters, context, elapsed), error)
                 raise
-            account(cursor, statement, parameters, context, perf_counter() - started)
+            account(cursor, statement, parameters, context, started, perf_counter() - started)
             return result
 
         return do_execute
@@ -135,19 +145,52 @@ class EngineCapture:
 
         return do_execute_no_params
 
+    def _wrap_end(self, original: Callable[[Any], Any], kind: str) -> Callable[[Any], Any]:
+        """Note the calls of `do_commit` or `do_rollback`."""
+
+        def do_end(dbapi_connection: Any) -> Any:
+            if not self.active:
+                return original(dbapi_connection)
+            started = perf_counter()
+            result = original(dbapi_connection)
+            try:
+                self._checkouts.take_end(kind, dbapi_connection, started)
+            except Exception as error:  # noqa: BLE001 - the transaction has ended
+                self._on_error("capture", error)
+            return result
+
+        return do_end
+
     # -- events
 
     def _listeners(self) -> dict[str, Callable[..., Any]]:
-        listeners: dict[str, Callable[..., Any]] = {"checkin": self._take_checkin}
+        listeners: dict[str, Callable[..., Any]] = {
+            "checkout": self._take_checkout,
+            "checkin": self._take_checkin,
+            "detach": self._take_detach,
+        }
         if self._use_events:
             listeners["before_cursor_execute"] = self._before_cursor_execute
             listeners["after_cursor_execute"] = self._after_cursor_execute
             listeners["handle_error"] = self._handle_error
         return listeners
 
+    def _take_checkout(self, _dbapi_connection: Any, connection_record: Any, _proxy: Any) -> None:
+        try:
+            if self.active:
+                self._checkouts.take_checkout(connection_record)
+        except Exception as error:  # noqa: BLE001 - the application must get its connection
+            self._on_error("capture", error)
+
+    def _take_detach(self, _dbapi_connection: Any, connection_record: Any) -> None:
+        try:
+            self._checkouts.take_detach(connection_record)
+        except Exception as error:  # noqa: BLE001 - as above
+            self._on_error("capture", error)
+
     def _take_checkin(self, _dbapi_connection: Any, connection_record: Any) -> None:
         try:
-            end_checkout_scope(connection_record)
+            self._checkouts.take_checkin(connection_record)
         except Exception as error:  # noqa: BLE001 - the pool must get its connection back
             self._on_error("capture", error)
 
@@ -160,7 +203,7 @@ class EngineCapture:
         _connection, cursor, statement, parameters, context, _executemany = arguments
         elapsed = self._take_elapsed(context)
         if elapsed is not None:
-            self.accounting.account(cursor, statement, parameters, context, elapsed)
+            self.accounting.account(cursor, statement, parameters, context, perf_counter() - elapsed, elapsed)
 
     def _handle_error(self, error: Any) -> None:
         elapsed = self._take_elapsed(error.execution_context)

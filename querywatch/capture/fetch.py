@@ -194,12 +194,14 @@ class TimedBufferedFetch(BufferedRowCursorFetchStrategy):
             samples.source.take_failed_fetch(samples, context, error)
             raise
         add_fetch_time(samples, self._index, perf_counter() - started, context)
+        samples.streams += 1
 
     @classmethod
     def take_over(cls, samples: Samples, index: int, dbapi_cursor: Any, num: int) -> TimedBufferedFetch:
         """Return what `yield_per` puts in the place of a `TimedFetch`: an empty buffer of *num* rows."""
         self = cls.__new__(cls)
         self._samples, self._index, self._rows_index = samples, index, -1
+        samples.streams += 1
         BufferedRowCursorFetchStrategy.__init__(
             self, dbapi_cursor, {"max_row_buffer": num}, growth_factor=0, initial_buffer=deque()
         )
@@ -228,6 +230,14 @@ class TimedBufferedFetch(BufferedRowCursorFetchStrategy):
         self._samples.rows.append(len(rows))
         add_fetch_time(self._samples, self._index, perf_counter() - started, result.context)
         return rows
+
+    def soft_close(self, result: Any, dbapi_cursor: Any) -> None:
+        self._samples.streams -= 1
+        super().soft_close(result, dbapi_cursor)
+
+    def hard_close(self, result: Any, dbapi_cursor: Any) -> None:
+        self._samples.streams -= 1
+        super().hard_close(result, dbapi_cursor)
 
     def handle_exception(self, result: Any, dbapi_cursor: Any, err: BaseException) -> NoReturn:
         self._samples.source.take_failed_fetch(self._samples, result.context, err)

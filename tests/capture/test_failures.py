@@ -271,7 +271,8 @@ class TestErrorsOfOurOwn:
             "querywatch.capture.accounting._find_sqlstate",
             "querywatch.capture.accounting._rebuild_execution",
             "querywatch.capture.fetch._add_late",
-            "querywatch.capture.engine.end_checkout_scope",
+            "querywatch.capture.pool._hold",
+            "querywatch.capture.pool._release",
         ],
     )
     def test_never_reach_the_application(self, engine, capture, monkeypatch, caplog, place):
