@@ -425,7 +425,7 @@ def forget_samples() -> None:
 
 
 def find_sinks(scope: OpenScope) -> list[Sink]:
-    """Return the monitors whose engines ran statements in *scope*, or let it wait for a connection, each once."""
+    """Return the monitors whose engines ran statements in *scope*, or whose connections it waited for or let lie."""
     sinks = {}
     for by_text in list(scope.slots.values()):
         for samples in list(by_text.values())[:1]:
@@ -434,6 +434,10 @@ def find_sinks(scope: OpenScope) -> list[Sink]:
         sinks[id(samples.source.monitor)] = samples.source.monitor
     if scope.holding is not None:
         sinks.update((id(monitor), monitor) for monitor in list(scope.holding.monitors))
+        if scope.holding.idle and scope.last_samples is not None:
+            # A scope that was handed a connection may let it lie and send nothing.
+            monitor = scope.last_samples.source.monitor
+            sinks[id(monitor)] = monitor
     return list(sinks.values())
 
 

@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from querywatch.decoration import decorate, describe
 from querywatch.errors import ConfigError
+from querywatch.holding import Holding
 from querywatch.samples import (
     OpenScope,
     begin_scope,
     current_scope,
     end_scope,
+    open_scopes,
 )
 
 if TYPE_CHECKING:
@@ -69,9 +71,14 @@ def split_scope(scope: OpenScope, name: str, kind: str) -> None:
     """
     if scope.closed:
         return
-    # Open until the end: a snapshot taken in between finds the samples in one of the two, and counts none twice.
-    ended = begin_scope(scope.name, scope.kind)
-    fresh = OpenScope(name, kind)
+    ended, fresh = OpenScope(scope.name, scope.kind), OpenScope(name, kind)
+    if scope.holding is not None and scope.holding.held > 0:
+        # The connections it holds go on with it, and so does the time in which they lie idle.
+        fresh.last_started, fresh.last_samples = scope.last_started, scope.last_samples
+        fresh.holding = Holding()
+        fresh.holding.held, fresh.holding.ended = scope.holding.held, scope.holding.ended
+    # Listed until the end: a snapshot taken in between finds the samples in one of the two, and counts none twice.
+    open_scopes[id(ended)] = ended
     for field in OpenScope.__slots__:
         if field != "__weakref__":
             setattr(ended, field, getattr(scope, field))

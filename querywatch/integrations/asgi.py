@@ -3,8 +3,10 @@
 In:  an ASGI application.
 Out: an ASGI application that does the same.
 
-The scope ends when the application returns, so a streaming response and background tasks are inside it. It gets its
-name with the first message sent, because a stream may last for hours and its findings should not wait for a name.
+A request ends with the last part of its response, so a streaming response is inside it. What the application does
+after that (background tasks, the end of a FastAPI dependency) keeps no client waiting and is a scope of its own:
+`background:GET /users`. A request gets its name with the first message sent, because a stream may last for hours and
+its findings should not wait for a name.
 """
 
 from __future__ import annotations
@@ -12,9 +14,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from querywatch.integrations.recognition import is_asynchronous, list_arguments
-from querywatch.integrations.routes import name_request, name_safely
+from querywatch.integrations.routes import UNMATCHED, name_request, name_safely
 from querywatch.samples import current_scope
-from querywatch.scope import close_scope, open_scope
+from querywatch.scope import close_scope, open_scope, split_scope
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     Send = Callable[[Any], Awaitable[None]]
     ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+#: Begins the name of what a request's application does after the response.
+AFTER_RESPONSE = "background:"
 #: Marks the ASGI scope of a request that has a scope already, from a middleware further out.
 _MARK = "querywatch.open"
 _ARGUMENTS = 3
@@ -31,6 +35,8 @@ _ARGUMENTS = 3
 
 class ASGIMiddleware:
     """Wraps an ASGI application: every request and websocket connection is one scope of the kind `request`.
+
+    What runs after the response is one of the kind `task`.
 
     Args:
         app: The application.
@@ -55,11 +61,19 @@ class ASGIMiddleware:
             if opened.name is None:
                 opened.name = name_safely(self._name_request, scope)
             await send(message)
+            if _ends_response(message):
+                split_scope(opened, f"{AFTER_RESPONSE}{opened.name or UNMATCHED}", "task")
 
         try:
             await self.app(scope, receive, send_and_name)
         finally:
             close_scope(opened, opened.name or name_safely(self._name_request, scope), outer)
+
+
+def _ends_response(message: Any) -> bool:
+    kind = message["type"]
+    # The second one hands the server a file to send, instead of a body.
+    return (kind == "http.response.body" and not message.get("more_body")) or kind == "http.response.pathsend"
 
 
 def recognizes(app: object) -> bool:

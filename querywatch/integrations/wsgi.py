@@ -16,12 +16,10 @@ from typing import TYPE_CHECKING, Any
 from querywatch.integrations.recognition import list_arguments
 from querywatch.integrations.routes import format_name, name_safely
 from querywatch.samples import current_scope
-from querywatch.scope import close_scope, open_scope
+from querywatch.scope import SuspendedScope, close_scope, open_scope
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-
-    from querywatch.samples import OpenScope
 
     Environ = dict[str, Any]
     WSGIApp = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
@@ -74,41 +72,35 @@ class WSGIMiddleware:
             end()
             return response
         current_scope.set(outer)
-        return _Response(response, opened, end)
+        return _Response(response, SuspendedScope(opened), end)
 
 
 class _Response:
     """The application's iterable, which ends the scope when it is closed, or let go."""
 
-    def __init__(self, response: Iterable[bytes], opened: OpenScope, end: Callable[[], None]) -> None:
+    def __init__(self, response: Iterable[bytes], scope: SuspendedScope, end: Callable[[], None]) -> None:
         self._response = response
         self._iterator: Iterator[bytes] | None = None
-        self._opened = opened
+        self._scope = scope
         self._end = end
 
     def __iter__(self) -> Iterator[bytes]:
         return self
 
     def __next__(self) -> bytes:
-        outer = current_scope.get()
-        current_scope.set(self._opened)
-        try:
+        with self._scope:
             # Begun here and not before: iter() may already run the application's code, and a server may never ask.
             if self._iterator is None:
                 self._iterator = iter(self._response)
             return next(self._iterator)
-        finally:
-            current_scope.set(outer)
 
     def close(self) -> None:
-        outer = current_scope.get()
-        current_scope.set(self._opened)
         try:
-            close = getattr(self._response, "close", None)
-            if close is not None:
-                close()
+            with self._scope:
+                close = getattr(self._response, "close", None)
+                if close is not None:
+                    close()
         finally:
-            current_scope.set(outer)
             self._end()
 
     def __del__(self) -> None:

@@ -69,6 +69,25 @@ def test_a_response_that_nobody_closes_ends_when_it_is_let_go(engine):
     assert scopes_of(monitor) == {"GET (unmatched)": (1, 1)}
 
 
+def test_a_scope_that_a_stream_opens_in_one_part_and_closes_in_another_stays_its_own(engine):
+    def pages():
+        with querywatch.watch("part"):
+            ask(engine)
+            yield b"first"
+            ask(engine)
+        yield b"last"
+
+    monitor = querywatch.install(engine, app=lambda environ, start_response: pages())
+    response = call(monitor.app)
+    for _ in response:
+        assert current_scope.get() is None
+        ask(engine)
+    response.close()
+    monitor.flush()
+    scopes = {(scope.name, scope.kind): (scope.scopes, scope.calls) for scope in monitor.snapshot().scopes}
+    assert scopes == {("part", "watch"): (1, 2), (None, "checkout"): (2, 2)}
+
+
 @pytest.mark.parametrize("make", [list, tuple], ids=lambda make: make.__name__)
 def test_a_list_is_handed_over_as_it_is(make):
     response = make([b"all"])
