@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import pytest
-from fastapi import Depends, FastAPI, HTTPException
+from fastapi import BackgroundTasks, Depends, FastAPI, HTTPException
 from fastapi.testclient import TestClient
 from integration_shop import USERS, User
 from sqlalchemy import select
@@ -127,3 +127,30 @@ def test_the_application_is_the_same_object(engine):
     app = make_app(engine)
     assert querywatch.install(engine, app=app).app is app
     assert asyncio.iscoroutinefunction(app.__call__)
+
+
+def test_what_a_dependency_and_a_background_task_do_after_the_response_is_a_scope_of_its_own(engine):
+    app = FastAPI()
+
+    def open_session():
+        with Session(engine) as session:
+            yield session
+            session.scalars(select(User.id)).all()
+
+    def count_users(times):
+        with Session(engine) as session:
+            for _ in range(times):
+                session.scalars(select(User.id)).all()
+
+    @app.get("/users/{n}")
+    def read(n: int, session: Annotated[Session, Depends(open_session)], tasks: BackgroundTasks):
+        tasks.add_task(count_users, 2)
+        return len(session.scalars(select(User)).all())
+
+    monitor = querywatch.install(engine, app=app)
+    assert TestClient(app).get("/users/7").json() == USERS
+    assert monitor.flush()
+    assert {(scope.name, scope.kind): (scope.scopes, scope.calls) for scope in monitor.snapshot().scopes} == {
+        ("GET /users/{n}", "request"): (1, 1),
+        ("background:GET /users/{n}", "task"): (1, 3),
+    }
