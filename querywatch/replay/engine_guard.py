@@ -98,7 +98,9 @@ class EngineGuard:
     def _wrap_execute(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def do_execute(cursor: Any, statement: str, parameters: Any, context: Any = None) -> Any:
             run = self._find_run()
-            if run is None or context is None:
+            # Outside of any transaction are only SQLAlchemy's first questions to a new server, and what a `begin` event
+            # sends: neither is what the callable asked for, and both come before anything that is to be rolled back.
+            if run is None or context is None or not context.root_connection.in_transaction():
                 return original(cursor, statement, parameters, context)
             self._check(run, statement, context)
             run.executions.append(None)
@@ -132,7 +134,7 @@ class EngineGuard:
         connection = context.root_connection
         proxy = connection.connection
         key = id(proxy.dbapi_connection)
-        if connection not in run.connections and key not in run.begun and not _BEGINS.match(statement):
+        if connection not in run.connections and key not in run.begun:
             raise self._guard.refuse(
                 "uses a connection whose transaction began before",
                 "Let it open a connection or session of its own, or take a session as its argument.",

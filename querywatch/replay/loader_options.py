@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from querywatch.records import Finding
 
 _STEP = re.compile(
-    r"(?:^|\.)(\w+)\("
+    r"(^|\.|,\s*)(\w+)\("
     r"(?:(\w+)\.(\w+)(?:,\s*recursion_depth=(-?\d+))?"  # of an attribute
     r"|(?:(\w+),\s*)?\[([\w,\s]+)\])\)"  # of subclasses: of a named class, or of the one that the step before leads to
 )
@@ -77,7 +77,7 @@ def read_suggestion(finding: Finding) -> Suggestion | None:
     """
     evidence = finding.evidence.as_dict()
     options = evidence.get("options")
-    if not options or not _parse_steps(options):
+    if not options or not _parse_chains(options):
         return None
     return Suggestion(finding, options, tuple(evidence.get("path") or ()), evidence.get("parent_site"))
 
@@ -115,9 +115,9 @@ def _build(suggestion: Suggestion, state: ORMExecuteState) -> Iterator[Any]:
     if not entities or not _is_here(suggestion.parent_site, entities[0][1]):
         return
     for entity, mapper in entities:
-        option = _build_chain(entity, mapper, _parse_steps(suggestion.options))
-        if option is not None:
-            yield option
+        options = [_build_chain(entity, mapper, chain) for chain in _parse_chains(suggestion.options)]
+        if None not in options:
+            yield from options
 
 
 def _is_here(site: str | None, mapper: Mapper[Any]) -> bool:
@@ -136,18 +136,22 @@ def _list_entities(statement: Any) -> Iterator[tuple[Any, Mapper[Any]]]:
             yield inspected.entity, inspected.mapper
 
 
-def _parse_steps(options: str) -> tuple[Step, ...]:
-    """Read a chain; an empty one if anything in it is not known."""
-    steps: list[Step] = []
+def _parse_chains(options: str) -> tuple[tuple[Step, ...], ...]:
+    """Read one chain of options, or several with commas in between; none if anything in them is not known."""
+    chains: list[tuple[Step, ...]] = []
     end = 0
     for match in _STEP.finditer(options):
-        loader, owner, key, depth, base, subclasses = match.groups()
-        if match.start() != end or loader not in _LOADERS:
+        joint, loader, owner, key, depth, base, subclasses = match.groups()
+        if match.start() != end or loader not in _LOADERS or (joint == "") is not (end == 0):
             return ()
         end = match.end()
         names = tuple(name.strip() for name in (subclasses or "").split(",") if name.strip())
-        steps.append(Step(loader, owner or base, key, int(depth) if depth else None, names))
-    return tuple(steps) if end == len(options) else ()
+        step = Step(loader, owner or base, key, int(depth) if depth else None, names)
+        if joint == ".":
+            chains[-1] += (step,)
+        else:
+            chains.append((step,))
+    return tuple(chains) if end == len(options) else ()
 
 
 def _build_chain(entity: Any, mapper: Mapper[Any], steps: tuple[Step, ...]) -> Any:
@@ -162,6 +166,9 @@ def _build_chain(entity: Any, mapper: Mapper[Any], steps: tuple[Step, ...]) -> A
         holder = entity if option is None and mapper.isa(owner) else owner.class_
         if step.key is None:
             classes = [found.class_ for name in step.subclasses if (found := _find_mapper(mapper, name)) is not None]
+            # SQLAlchemy's own SELECT of a subclass, which this option sends, is none that somebody could add it to.
+            if mapper.class_ in classes:
+                return None
             option = loader(holder, classes) if option is None else loader(classes)
             continue
         if not owner.has_property(step.key):

@@ -23,11 +23,15 @@ class Cost:
 
     Args:
         statements: Statements sent to databases, by the latest run.
-        seconds: From call to return, by the faster one of two runs.
+        seconds: From call to return, by the fastest of its runs.
     """
 
     statements: int
     seconds: float
+
+    def takes_longer_than(self, other: Cost) -> bool:
+        """Whether the difference is more than two runs of the same code may have."""
+        return self.seconds > max(other.seconds * _NOISE_RATIO, other.seconds + _NOISE_S)
 
     def __str__(self) -> str:
         noun = "query" if self.statements == 1 else "queries"
@@ -82,8 +86,7 @@ class ReplayedFix:
             return "With it the callable returns something else."
         if self.after.statements >= self.before.statements:
             return "It saves no query."
-        limit_s = max(self.before.seconds * _NOISE_RATIO, self.before.seconds + _NOISE_S)
-        return "It saves queries, but takes longer." if self.after.seconds > limit_s else None
+        return "It saves queries, but takes longer." if self.after.takes_longer_than(self.before) else None
 
     def __str__(self) -> str:
         verdict = f"  {self.problem}" if self.problem is not None else ""
