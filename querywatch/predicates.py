@@ -72,6 +72,7 @@ class StatementFacts:
         assigned: Columns that an UPDATE sets.
         copies_rows: Whether an INSERT takes its rows from a SELECT.
         is_upsert: Whether an INSERT says what to do with a row that is there already.
+        starred: Tables whose columns the outermost query takes by `*`, also through subqueries that do the same.
     """
 
     operation: str
@@ -83,6 +84,7 @@ class StatementFacts:
     assigned: tuple[str, ...] = ()
     copies_rows: bool = False
     is_upsert: bool = False
+    starred: tuple[str, ...] = ()
 
 
 def parse_predicates(sql: str, dialect: str) -> tuple[TablePredicates, ...]:
@@ -143,12 +145,12 @@ class _Instance:
 def _read_facts(tree: Any) -> StatementFacts:
     from sqlglot import exp  # noqa: PLC0415
 
-    ctes = {cte.alias_or_name.lower() for cte in tree.find_all(exp.CTE)}
+    named = {cte.alias_or_name.lower(): cte.this for cte in tree.find_all(exp.CTE)}
     tables = (_name_table(table) for table in tree.find_all(exp.Table, bfs=False) if table.name)
     selected = tree.selects if isinstance(tree, exp.Query) else []
     return StatementFacts(
         operation=tree.key.upper() if not isinstance(tree, exp.Query) else "SELECT",
-        tables=tuple(dict.fromkeys(table for table in tables if table.lower() not in ctes)),
+        tables=tuple(dict.fromkeys(table for table in tables if table.lower() not in named)),
         has_limit=tree.args.get("limit") is not None or tree.args.get("fetch") is not None,
         has_offset=tree.args.get("offset") is not None,
         locks_rows=any(True for _ in tree.find_all(exp.Lock)),
@@ -161,7 +163,34 @@ def _read_facts(tree: Any) -> StatementFacts:
         ),
         copies_rows=isinstance(tree, exp.Insert) and isinstance(tree.expression, exp.Query),
         is_upsert=isinstance(tree, exp.Insert) and bool(tree.args.get("conflict") or tree.args.get("alternative")),
+        starred=tuple(dict.fromkeys(_list_starred(tree, named))),
     )
+
+
+def _list_starred(query: Any, ctes: dict[str, Any]) -> Iterator[str]:
+    """Yield the tables that a query takes whole; *ctes* are the named queries that it may read from."""
+    from sqlglot import exp  # noqa: PLC0415
+
+    while isinstance(query, exp.SetOperation | exp.Subquery):
+        query = query.this  # the first part of a UNION names the columns of all
+    if not isinstance(query, exp.Select):
+        return
+    sources = list(_sources(query))
+    for column in query.expressions:
+        if isinstance(column, exp.Star):
+            chosen = sources
+        elif isinstance(column, exp.Column) and isinstance(column.this, exp.Star):
+            chosen = [source for source in sources if source.alias_or_name.lower() == column.table.lower()]
+        else:
+            continue
+        for source in chosen:
+            if isinstance(source, exp.Subquery):
+                yield from _list_starred(source, ctes)
+            elif isinstance(source, exp.Table) and source.name.lower() in ctes and not source.args.get("db"):
+                name = source.name.lower()
+                yield from _list_starred(ctes[name], {each: ctes[each] for each in ctes if each != name})
+            elif isinstance(source, exp.Table) and isinstance(source.this, exp.Identifier):
+                yield _name_table(source)
 
 
 def _aggregates(column: Any) -> bool:

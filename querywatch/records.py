@@ -265,6 +265,8 @@ class ScopeRecord:
         pool_waits: Times it waited for at least `pool_wait_s`.
         pool_timeouts: Times it waited in vain.
         longest_wait: The time of `pool_wait_s`, None where it waited for less than a millisecond.
+        max_queries: Executions it may have by a limit of its own, None where the settings' holds.
+        max_db_s: Seconds it may spend in the databases by a limit of its own, None where the settings' holds.
         eager_loads: What was loaded eagerly; empty unless attribute reads were watched.
     """
 
@@ -283,6 +285,8 @@ class ScopeRecord:
     pool_waits: int = 0
     pool_timeouts: int = 0
     longest_wait: PoolWait | None = None
+    max_queries: int | None = None
+    max_db_s: float | None = None
     eager_loads: tuple[EagerLoad, ...] = ()
 
     @property

@@ -306,6 +306,8 @@ class OpenScope:
         "kind",
         "last_samples",
         "last_started",
+        "max_db_s",
+        "max_queries",
         "name",
         "read",
         "reported",
@@ -337,6 +339,9 @@ class OpenScope:
         self.last_samples: Samples | None = None
         #: Connections it held and waited for, None where it did neither.
         self.holding: Holding | None = None
+        #: Limits of its own, None where those of the settings hold.
+        self.max_queries: int | None = None
+        self.max_db_s: float | None = None
         #: The latest scope that began inside of this one: its statements may run on this one's connections.
         self.inner: OpenScope | None = None
         #: Relationships that were read, None where reads are not watched.

@@ -118,12 +118,14 @@ def is_interesting(scope: OpenScope, samples: list[Samples], config: Config) -> 
         config: Settings of that monitor.
     """
     holding = scope.holding
+    max_queries = scope.max_queries or config.max_queries
+    max_db_s = scope.max_db_s or config.max_db_s
     return (
         any(each.folded.samples > 1 or each.folded.slow_calls for each in samples)
         or any((each.folded.max_rows or 0) >= config.large_result_rows for each in samples)
         or any(each.is_text and "*" in each.shape for each in samples)
-        or (config.max_queries is not None and len(samples) > config.max_queries)
-        or (config.max_db_s is not None and sum(each.folded.total_s for each in samples) > config.max_db_s)
+        or (max_queries is not None and len(samples) > max_queries)
+        or (max_db_s is not None and sum(each.folded.total_s for each in samples) > max_db_s)
         or (holding is not None and bool(holding.idle or holding.pool_waits or holding.pool_timeouts))
     )
 
@@ -166,6 +168,8 @@ def build_record(scope: OpenScope, sink: Sink, find_fingerprint: Callable[[str, 
         pool_waits=holding.pool_waits,
         pool_timeouts=holding.pool_timeouts,
         longest_wait=_describe_wait(holding.wait) if holding.wait is not None else None,
+        max_queries=scope.max_queries,
+        max_db_s=scope.max_db_s,
     )
 
 

@@ -202,6 +202,7 @@ class TimedBufferedFetch(BufferedRowCursorFetchStrategy):
         self = cls.__new__(cls)
         self._samples, self._index, self._rows_index = samples, index, -1
         samples.streams += 1
+        samples.streamed = True
         BufferedRowCursorFetchStrategy.__init__(
             self, dbapi_cursor, {"max_row_buffer": num}, growth_factor=0, initial_buffer=deque()
         )

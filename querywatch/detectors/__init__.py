@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from querywatch.detectors import duplicate_query, n_plus_one, slow_query, write_loop
+from querywatch.detectors import (
+    duplicate_query,
+    large_result,
+    long_transaction,
+    n_plus_one,
+    pool_wait,
+    scope_budget,
+    select_star,
+    slow_query,
+    write_loop,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,4 +34,14 @@ class Detector(Protocol):
         """Yield the findings of one scope."""
 
 
-DETECTORS: tuple[Detector, ...] = (n_plus_one, duplicate_query, write_loop, slow_query)
+DETECTORS: tuple[Detector, ...] = (
+    n_plus_one,
+    duplicate_query,
+    write_loop,
+    slow_query,
+    select_star,
+    large_result,
+    long_transaction,
+    pool_wait,
+    scope_budget,
+)
