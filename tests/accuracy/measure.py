@@ -58,8 +58,8 @@ def main() -> int:
 def open_shops(database: str) -> Iterator[Shops]:
     """Give the shops of one database; for PostgreSQL a server runs as long as the block."""
     if database == "postgresql":
-        with start_postgres() as server:
-            yield PostgresShops(server)
+        with start_postgres() as server, PostgresShops(server) as shops:
+            yield shops
     else:
         with tempfile.TemporaryDirectory(prefix="accuracy-") as folder:
             yield SqliteShops(Path(folder))

@@ -19,6 +19,10 @@ _TOPICS = (
     "machinery",
     "writes",
     "writes_silent",
+    "results",
+    "connections",
+    "unused",
+    "fixes",
 )
 
 PROGRAMS: tuple[Program, ...] = tuple(

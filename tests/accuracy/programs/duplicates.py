@@ -38,10 +38,10 @@ def core_setting_for_each_row(connection: Connection) -> None:
 
 @finds("duplicate-query", None, "settings", fix="cache")
 def text_with_one_value(connection: Connection) -> None:
+    query = text("SELECT value FROM settings WHERE key = :key")
+
     def look_up(key: str) -> str:
-        return connection.execute(
-            text("SELECT value FROM settings WHERE key = :key"), {"key": key}
-        ).scalar_one()  # <- here
+        return connection.execute(query, {"key": key}).scalar_one()  # <- here
 
     [look_up("key 2") for _ in range(10)]
 

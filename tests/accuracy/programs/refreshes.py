@@ -1,4 +1,4 @@
-"""Rows that are read again, one at a time, because the session let go of what it knew; and columns left out at first."""
+"""Rows that are read again one at a time, because the session let go of them; and columns left out at first."""
 
 from __future__ import annotations
 
