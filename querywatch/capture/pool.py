@@ -26,6 +26,7 @@ _SCOPE_KEY = "querywatch_scope"
 # The scope that holds the connection; as long as there is none, when the connection was taken.
 _HOLDER_KEY = "querywatch_holder"
 _WAIT_KEY = "querywatch_wait"
+_END_KEY = "querywatch_end"
 
 
 class Checkouts:
@@ -90,6 +91,9 @@ class Checkouts:
             connection_record: SQLAlchemy's, as its `detach` event gives it.
         """
         _release(connection_record.info)
+        scope = connection_record.info.pop(_SCOPE_KEY, None)
+        if scope is not None:
+            end_scope(scope)
 
     def take_end(self, kind: str, connection: Any, started: float) -> None:
         """Note that a transaction ended just now.
@@ -146,6 +150,9 @@ def find_checkout_scope(context: Any) -> OpenScope:
         holder = info.get(_HOLDER_KEY)
         _release(info)
         _hold(scope, info, holder if isinstance(holder, float) else perf_counter())
+        connection = context.root_connection.connection
+        if isinstance(connection, _ConnectionFairy) and connection.is_detached:
+            info[_END_KEY] = _ScopeEnd(scope)
     return scope
 
 
@@ -158,6 +165,16 @@ def end_checkout_scopes(number: int) -> None:
     for scope in list(open_scopes.values()):
         if scope.kind == "checkout" and number in scope.slots:
             end_scope(scope)
+
+
+class _ScopeEnd:
+    """Ends a scope when it is let go, with the `info` of a detached connection: no event tells whose is closed."""
+
+    def __init__(self, scope: OpenScope) -> None:
+        self._scope = scope
+
+    def __del__(self) -> None:
+        end_scope(self._scope)
 
 
 def _hold(scope: OpenScope, info: dict[str, Any], since: float) -> Holding:
