@@ -11,8 +11,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
+from querywatch.allowance import matches
 from querywatch.plugins.baseline import Key, Row
-from querywatch.plugins.limits import check_limits, is_allowed, read_limits
+from querywatch.plugins.limits import check_limits, read_limits
 from querywatch.report.text import render_finding
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ class Judge:
             for finding in (*test.findings, *check_limits(test, limits))
             if finding.code in COUNTED
             and finding.severity != "info"
-            and not is_allowed(finding, limits.allow)
+            and not matches(finding, limits.allow)
             and not self._is_arrangement(finding, item)
         ]
         merged: dict[Key, Finding] = {}
@@ -135,7 +136,8 @@ class Judge:
 
 def describe(verdict: Verdict) -> str:
     """Return the new findings as text: a line of names, then the block of each as everywhere."""
-    return "\n\n".join([f"querywatch: {_name(verdict.new)}", *map(render_finding, verdict.new), _hint(verdict.new)])
+    parts = (f"querywatch: {_name(verdict.new)}", *map(render_finding, verdict.new), _hint(verdict.new))
+    return "\n\n".join(part for part in parts if part)
 
 
 def _name(findings: tuple[Finding, ...]) -> str:

@@ -7,7 +7,6 @@ Out: the limits, and a `scope-budget` finding where they are broken.
 from __future__ import annotations
 
 import time
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
@@ -16,8 +15,6 @@ from querywatch.records import Finding, SavedEvidence
 from querywatch.report import wording
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from querywatch.plugins.watched_test import WatchedTest
 
 _NAMES = {"max_queries", "max_db_s", "allow"}
@@ -29,7 +26,7 @@ class Limits(NamedTuple):
     Args:
         max_queries: Executions, None for any number.
         max_db_s: Seconds in the databases, None for any time.
-        allow: Patterns of findings; see `is_allowed`.
+        allow: Patterns of findings; see `allowance.matches`.
     """
 
     max_queries: int | None = None
@@ -59,20 +56,6 @@ def read_limits(item: pytest.Item) -> Limits:
             (*limits.allow, *allow),
         )
     return limits
-
-
-def is_allowed(finding: Finding, patterns: Iterable[str]) -> bool:
-    """Tell whether a pattern names the finding: its code, subject, `code:subject`, scope, fingerprint or line.
-
-    Args:
-        finding: Any finding.
-        patterns: `*` stands for any text: `shop/views.py:*` is every line of a file.
-    """
-    names = [finding.code, finding.subject, f"{finding.code}:{finding.subject}"]
-    names += [name for name in (finding.scope, finding.database, finding.fingerprint) if name is not None]
-    if finding.call_site is not None:
-        names.append(str(finding.call_site))
-    return any(fnmatchcase(name, pattern) for pattern in patterns for name in names)
 
 
 def check_limits(test: WatchedTest, limits: Limits) -> list[Finding]:

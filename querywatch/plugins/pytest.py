@@ -35,11 +35,13 @@ class Options(NamedTuple):
         mode: `fail`, `warn` or `off`.
         baseline: File of the known findings, None for none.
         update: Write that file anew instead of failing tests.
+        prove: Run a test with findings again, with the fixes.
     """
 
     mode: str
     baseline: Path | None
     update: bool
+    prove: bool
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -73,6 +75,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="Write what is found into that file. Watches, and fails no test.",
     )
+    group.addoption(
+        "--querywatch-prove",
+        action="store_true",
+        help="Run a test that fails for an N+1 again with the proposed loader options, in transactions that are rolled "
+        "back, and show what they save. Watches.",
+    )
     parser.addini("querywatch", "fail, warn or off: what --querywatch says where it is not given.", default="off")
     parser.addini("querywatch_baseline", "File of the known findings; relative to the folder of this configuration.")
 
@@ -93,6 +101,9 @@ def read_options(config: pytest.Config, option: object) -> Options:
     if mode not in _MODES:
         raise pytest.UsageError(f"{source} must be fail, warn or off, got {mode!r}.")
     update = bool(getattr(option, "querywatch_update_baseline", False))
+    prove = bool(getattr(option, "querywatch_prove", False))
+    if mode == "off" and (update or prove):
+        mode = "fail"
     name = getattr(option, "querywatch_baseline", None)
     folder = config.invocation_params.dir
     if name is None and (name := str(config.getini("querywatch_baseline") or "")):
@@ -102,7 +113,7 @@ def read_options(config: pytest.Config, option: object) -> Options:
             "--querywatch-update-baseline does not know which file to write. "
             "Add --querywatch-baseline=FILE, or the setting querywatch_baseline."
         )
-    return Options("warn" if update and mode == "off" else mode, folder / name if name else None, update)
+    return Options(mode, folder / name if name else None, update, prove)
 
 
 @pytest.hookimpl(tryfirst=True)

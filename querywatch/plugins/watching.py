@@ -19,7 +19,9 @@ import pytest
 
 import querywatch
 from querywatch.plugins.judging import Judge, describe
+from querywatch.plugins.proving import add_proofs
 from querywatch.plugins.pytest import FindingWarning
+from querywatch.plugins.request_scopes import RequestScopes
 from querywatch.plugins.watched_test import WatchedTest
 from querywatch.scope import watch
 
@@ -65,7 +67,9 @@ class Watcher:
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self._judge: Judge | None = None
+        self._proves = False
         self._running: WatchedTest | None = None
+        self._requests = RequestScopes()
         self._monitor = self._start()
 
     def judge_by(self, options: Options, baseline: Baseline) -> None:
@@ -76,6 +80,7 @@ class Watcher:
             baseline: The findings that are known.
         """
         self._judge = Judge(self._config, options, baseline)
+        self._proves = options.prove
 
     def test_of(self, item: pytest.Item) -> WatchedTest:
         """Return what is seen of *item*; it sees nothing before the call begins."""
@@ -121,6 +126,7 @@ class Watcher:
 
     def pytest_unconfigure(self) -> None:
         """Leave every engine as it was."""
+        self._requests.restore()
         querywatch.uninstall()
 
     def _start(self) -> Monitor:
@@ -130,6 +136,7 @@ class Watcher:
 
     @contextmanager
     def _watching(self, test: WatchedTest) -> Iterator[None]:
+        self._requests.watch_imported()
         test.begin(self._monitor)
         self._running = test
         try:
@@ -146,6 +153,8 @@ class Watcher:
         if self._judge is None:
             return None
         verdict = self._judge.judge(item, test, passed=passed)
+        if self._proves and (verdict.fails or verdict.warns):
+            verdict = verdict._replace(new=add_proofs(item, verdict.new))
         item.stash[_VERDICT] = verdict
         if verdict.warns:
             _warn(item, describe(verdict))
