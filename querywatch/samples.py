@@ -163,6 +163,7 @@ class Samples(list[float]):
         "shape",
         "source",
         "statement",
+        "stream_ended",
         "streamed",
         "streams",
         "trace",
@@ -207,8 +208,9 @@ class Samples(list[float]):
         self.is_text = False
         #: Whether rows are fetched as the application asks for them.
         self.streamed = False
-        #: Results that are being read so now.
+        #: Results that are being read so now, and when the last one came to its end, by `perf_counter`.
         self.streams = 0
+        self.stream_ended = 0.0
         #: How many samples, rows and failures have been added to the totals.
         self.folded = Folded()
 

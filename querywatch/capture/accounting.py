@@ -126,7 +126,7 @@ class Accounting:
         self, *, fetches_lazily: bool, knows_rowcount: bool
     ) -> Callable[[Any, str, Any, Any, float, float], None]:
         """Build the function that counts one execution: a closure, whose names are found faster than attributes."""
-        number, slow_s, long_s = self.number, self.slow_s, self.long_s
+        number, long_s, look_s = self.number, self.long_s, min(self.slow_s, self.long_s)
         get_scope, find_samples, look, on_error = current_scope.get, self._find_samples, self._look, self._on_error
         account_early = self._account_early
 
@@ -158,7 +158,7 @@ class Accounting:
                 scope.last_started = started
                 scope.last_samples = samples
                 samples.append(elapsed)
-                if elapsed >= slow_s or index >= samples.next_look:
+                if elapsed >= look_s or index >= samples.next_look:
                     look(scope, samples, Execution(statement, parameters, context, elapsed))
                 if not context._is_server_side:
                     if not fetches_lazily:
@@ -299,8 +299,8 @@ class Accounting:
                 self._evict(scope, samples)
         if execution.elapsed_s >= self.slow_s:
             self._note_occurrence(samples, execution, None)
-            if scope.holding is not None:
-                note_running(scope.holding, execution.elapsed_s)
+        if scope.holding is not None and scope.holding.idle:
+            note_running(scope.holding, execution.elapsed_s)
 
     def _note_asker(self, scope: OpenScope, samples: Samples, execution: Execution, seen: int) -> None:
         context = execution.context

@@ -233,12 +233,16 @@ class TimedBufferedFetch(BufferedRowCursorFetchStrategy):
         return rows
 
     def soft_close(self, result: Any, dbapi_cursor: Any) -> None:
-        self._samples.streams -= 1
+        self._note_end()
         super().soft_close(result, dbapi_cursor)
 
     def hard_close(self, result: Any, dbapi_cursor: Any) -> None:
-        self._samples.streams -= 1
+        self._note_end()
         super().hard_close(result, dbapi_cursor)
+
+    def _note_end(self) -> None:
+        self._samples.streams -= 1
+        self._samples.stream_ended = perf_counter()
 
     def handle_exception(self, result: Any, dbapi_cursor: Any, err: BaseException) -> NoReturn:
         self._samples.source.take_failed_fetch(self._samples, result.context, err)

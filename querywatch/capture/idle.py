@@ -10,6 +10,7 @@ its fetches, is taken off here, from its sample.
 
 from __future__ import annotations
 
+import math
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -47,9 +48,9 @@ def note_idle(scope: OpenScope, until: float, limit_s: float, samples: Samples |
     reading_s = 0.0
     if last is not None and in_transaction:
         elapsed = _find_elapsed(last)
-        if elapsed is None or _is_streaming(scope):
+        if elapsed is None:
             return
-        since += elapsed
+        since = max(since + elapsed, _find_stream_end(scope))
         reading_s = _ROW_S * max(0, last.rows[-1] if last.rows else 0)
     if until - since - reading_s < limit_s:
         return
@@ -77,8 +78,7 @@ def note_running(holding: Holding, elapsed_s: float) -> None:
         holding: Of the statement's scope.
         elapsed_s: How long it ran.
     """
-    if holding.idle:
-        holding.note_running(perf_counter() - elapsed_s)
+    holding.note_running(perf_counter() - elapsed_s)
 
 
 def _find_elapsed(samples: Samples) -> float | None:
@@ -89,11 +89,9 @@ def _find_elapsed(samples: Samples) -> float | None:
     return samples[-1] + sum(elapsed for late, elapsed in list(samples.late) if late == index)
 
 
-def _is_streaming(scope: OpenScope) -> bool:
-    """Tell whether a result is being read row by row: the connection is held for it."""
-    while True:
-        if any(samples.streams > 0 for samples in scope.list_samples()):
-            return True
-        if scope.inner is None:
-            return False
-        scope = scope.inner
+def _find_stream_end(scope: OpenScope) -> float:
+    """Return when the last result that is read row by row came to its end, infinity if one has not; 0 without any."""
+    ends = [math.inf if each.streams > 0 else each.stream_ended for each in scope.list_samples()]
+    if scope.inner is not None:
+        ends.append(_find_stream_end(scope.inner))
+    return max(ends, default=0.0)
