@@ -40,6 +40,7 @@ _ACTS = {
 }
 # How an attribute is read, written and deleted, with its name in `self.key`.
 _ACCESSES = frozenset({"__get__", "__set__", "__delete__"})
+_COMPREHENSIONS = frozenset({"<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>", "<lambda>"})
 # How a program reads an attribute whose name it does not know.
 _READERS = frozenset({"getattr", "attrgetter", "__getattribute__"})
 
@@ -147,15 +148,11 @@ def find_outer(caller: Caller) -> tuple[CodeType, int] | None:
     Args:
         caller: Of the running stack.
     """
-    frame = caller.frame
-    # A comprehension is a function to Python, but not to the one who wrote it.
-    while frame is not None and frame.f_code.co_name.startswith("<") and frame.f_code.co_name != "<module>":
-        frame = frame.f_back
-    if frame is None:
+    if caller.frame is None:
         return None
     climb = _Climb(None)
     climb.greenlet = caller.greenlet
-    outer = climb.find_application(frame.f_back)
+    outer = climb.find_application(_find_function(caller.frame).f_back)
     return None if outer is None else (outer.f_code, outer.f_lineno)
 
 
@@ -166,17 +163,32 @@ def _climb_past(climb: _Climb, frame: FrameType, attribute: str) -> FrameType | 
         outer = climb.find_application(frame.f_back)
         if outer is None:
             return None
+        function = _find_function(outer)
         # The function that a comprehension stands in is the same place.
-        if not _reads_any(outer.f_code, attribute) and passed not in outer.f_code.co_consts:
+        if not _reads_any(function.f_code, attribute) and passed not in function.f_code.co_consts:
             return outer
-        frame, passed = outer, outer.f_code
+        frame, passed = function, function.f_code
+
+
+def _find_function(frame: FrameType) -> FrameType:
+    """Return the frame of the function that a comprehension stands in: a function to Python, but to nobody else."""
+    while frame.f_code.co_name in _COMPREHENSIONS and frame.f_back is not None:
+        frame = frame.f_back
+    return frame
 
 
 def _reads_any(code: CodeType, attribute: str) -> bool:
     """Tell whether a function reads attributes by names it is given, and *attribute* is not one it names itself."""
     if _READERS.isdisjoint(code.co_names) or attribute in code.co_names:
         return False
-    return not any(attribute == each or (isinstance(each, tuple) and attribute in each) for each in code.co_consts)
+    return not any(_names(each, attribute) for each in code.co_consts)
+
+
+def _names(constant: object, attribute: str) -> bool:
+    """Tell whether a text such as `author.name`, or one of several, names *attribute*."""
+    if isinstance(constant, tuple):
+        return any(_names(each, attribute) for each in constant)
+    return isinstance(constant, str) and attribute in constant.split(".")
 
 
 def _belongs(frame: FrameType, package: str) -> bool:

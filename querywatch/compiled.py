@@ -1,14 +1,14 @@
 """What a compiled statement says of itself, without parsing its text.
 
 In:  SQLAlchemy's compiled statement.
-Out: OpenTelemetry's operation and collection; the primary key of the table that is read.
+Out: OpenTelemetry's operation and collection; the keys of the table that is read; whether rows are locked.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Table
+from sqlalchemy import Table, UniqueConstraint
 
 
 def read_operation(compiled: Any) -> tuple[str | None, str | None]:
@@ -36,11 +36,14 @@ def read_operation(compiled: Any) -> tuple[str | None, str | None]:
         return None, None
 
 
-def read_primary_key(compiled: Any) -> tuple[str, ...]:
-    """Return the columns of the primary key of the one table that a compiled SELECT reads; empty if it is not one.
+def read_keys(compiled: Any) -> tuple[tuple[str, ...], ...]:
+    """Return the columns of each key of the one table that a compiled SELECT reads: its primary key, and unique ones.
 
     Args:
         compiled: SQLAlchemy's compiled statement, None for a text that was sent as it is.
+
+    Returns:
+        Empty if it reads no table or several, or that is not known.
     """
     statement = getattr(compiled, "statement", None)
     if statement is None or not getattr(statement, "is_select", False):
@@ -51,6 +54,20 @@ def read_primary_key(compiled: Any) -> tuple[str, ...]:
             return ()
         # Of a joined-table hierarchy, whose key has one name in all of its tables.
         table = froms[0] if isinstance(froms[0], Table) else getattr(froms[0], "left", None)
-        return tuple(column.name for column in table.primary_key) if isinstance(table, Table) else ()
+        if not isinstance(table, Table):
+            return ()
+        unique = [each for each in table.constraints if isinstance(each, UniqueConstraint)]
+        unique += [each for each in table.indexes if each.unique]
+        keys = (tuple(column.name for column in each.columns) for each in (table.primary_key, *unique))
+        return tuple(key for key in keys if key)
     except Exception:  # noqa: BLE001 - as above
         return ()
+
+
+def locks_rows(compiled: Any) -> bool:
+    """Tell whether a compiled SELECT is FOR UPDATE, also on a database that has no such thing and reads it as plain.
+
+    Args:
+        compiled: As above.
+    """
+    return getattr(getattr(compiled, "statement", None), "_for_update_arg", None) is not None

@@ -101,6 +101,7 @@ class ScopeQuery:
         relationship: Such as `User.orders`, None where no relationship asked.
         kind: What asked: `lazy_load`, `eager_loop`, `eager`, `refresh`, `deferred`, `get`, or None for the rest.
         act: What the application asked of the ORM that led here, such as `flush` or `merge`; None for a plain execution.
+        is_orm_load: Whether it was sent while the ORM loaded an attribute, a cascade or a merge.
         path: Relationships from the class of the application's SELECT to what is loaded: `("User.orders",)`.
         to_one: For each relationship of `path`, whether it leads to one object.
         entity: Mapped class that is loaded or refreshed, None where the ORM did not ask.
@@ -111,7 +112,8 @@ class ScopeQuery:
         cause: Of a refresh: `expired` or `defaults`; of a deferred load: `polymorphic`; else None.
         same_parameters: True if every inspected call had equal parameters, None if only one was inspected.
         looked_up: Columns compared by `=` with a value that changed from one call to the next.
-        primary_key: Columns of the primary key of the one table that is read; empty where not known.
+        keys: Columns of each key of the one table that is read: the primary key, and unique ones; empty where not known.
+        locks_rows: Whether it was written as FOR UPDATE, which not every database has.
         batches: Calls that carried several rows (executemany, insertmanyvalues).
         max_rows: Rows of the largest result that was fetched as a whole, None where not known.
         rows: Rows returned or changed by all calls, None where not known.
@@ -139,6 +141,7 @@ class ScopeQuery:
     relationship: str | None = None
     kind: str | None = None
     act: str | None = None
+    is_orm_load: bool = False
     path: tuple[str, ...] = ()
     to_one: tuple[bool, ...] = ()
     entity: str | None = None
@@ -149,7 +152,8 @@ class ScopeQuery:
     cause: str | None = None
     same_parameters: bool | None = None
     looked_up: tuple[str, ...] = ()
-    primary_key: tuple[str, ...] = ()
+    keys: tuple[tuple[str, ...], ...] = ()
+    locks_rows: bool = False
     batches: int = 0
     max_rows: int | None = None
     rows: int | None = None

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from querywatch.callsite import describe_caller
-from querywatch.compiled import read_primary_key
+from querywatch.compiled import locks_rows, read_keys
 from querywatch.holding import Holding, IdleTime, Wait
 from querywatch.lineage import Lineage
 from querywatch.lookups import find_looked_up
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 _WAITS = frozenset({"sleep"})
 # What the ORM does with one parent after the other, and loads its children for.
 _LOOPING_ACTS = frozenset({"cascade", "flush", "merge"})
+# What the ORM loads more for than it was asked to.
+_LOADING_ACTS = frozenset({"cascade", "immediate", "merge"})
 # A thread that was about to append has long been given the processor by then.
 _STRAGGLER_LIMIT_S = 5.0
 
@@ -244,6 +246,7 @@ def _describe_group(
             relationship=mark.path[-1] if mark.path else None,
             kind=_find_kind(asker),
             act=_find_act(asker.acts),
+            is_orm_load=asker.attribute is not None or not _LOADING_ACTS.isdisjoint(asker.acts),
             path=origin.path + mark.path[-1:],
             to_one=origin.to_one + mark.to_one[-1:],
             entity=mark.entity,
@@ -254,7 +257,8 @@ def _describe_group(
             cause=mark.cause,
             same_parameters=not any(each.changed for each in compared) if compared else None,
             looked_up=tuple(looked_up),
-            primary_key=read_primary_key(compiled) if compiled is not None else (),
+            keys=read_keys(compiled),
+            locks_rows=locks_rows(compiled),
             batches=sum(each.batches for each in group),
             max_rows=max(largest) if largest else None,
             rows=sum(known_rows) if known_rows else None,

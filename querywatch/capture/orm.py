@@ -136,11 +136,13 @@ def _is_queried(mapper: Any) -> bool:
 
 
 def _innermost(statement: Any) -> Any:
-    """Return the SELECT that `Query.count()` puts into a subquery."""
-    while not statement._where_criteria:
-        inner = next((getattr(each, "element", None) for each in statement._from_obj), None)
-        if inner is None or not hasattr(inner, "_where_criteria"):
-            return statement
+    """Return the SELECT that `Query.count()` puts into a subquery with an alias."""
+    while not statement._where_criteria and statement._from_obj:
+        inner = statement._from_obj[0]
+        while inner is not None and not hasattr(inner, "_where_criteria"):
+            inner = getattr(inner, "element", None)
+        if inner is None:
+            break
         statement = inner
     return statement
 

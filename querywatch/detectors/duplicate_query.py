@@ -78,9 +78,9 @@ def detect(scope: ScopeRecord, config: Config) -> Iterator[Finding]:
 def _may_be_kept(queries: Sequence[ScopeQuery]) -> bool:
     first = queries[0]
     facts = parse_facts(first.statement, first.dialect)
-    if facts is None or facts.locks_rows or not facts.tables or any(query.waits for query in queries):
+    if facts is None or not facts.tables or any(query.waits or query.locks_rows for query in queries):
         return False
-    if all(is_system_table(first.dialect, table) for table in facts.tables):
+    if facts.locks_rows or all(is_system_table(first.dialect, table) for table in facts.tables):
         return False
     return 2 * sum(query.errors for query in queries) < sum(query.contexts for query in queries)
 

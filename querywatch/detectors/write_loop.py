@@ -92,6 +92,8 @@ def _could_be_one(
 ) -> bool:
     if not facts.tables or is_system_table(query.dialect, facts.tables[0]) or facts.copies_rows or query.waits:
         return False
+    if query.act == "autoflush" and query.is_orm_load:
+        return False  # the load that flushes is what loops, and is told
     if 2 * query.batches >= contexts or 2 * query.errors >= contexts or len(query.outer_sites) >= contexts - 1:
         return False
     if _in_most(turns, _has_savepoint) or _in_most(turns, _is_tried_again):

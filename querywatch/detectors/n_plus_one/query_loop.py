@@ -43,7 +43,9 @@ def advise(scope: ScopeRecord, queries: Sequence[ScopeQuery]) -> Advice | None: 
     most = find_most(queries)
     contexts = sum(query.contexts for query in queries)
     facts = parse_facts(most.statement, most.dialect)
-    if not most.looked_up or facts is None or facts.locks_rows or _is_tried_again(queries, contexts):
+    if not most.looked_up or facts is None or _is_tried_again(queries, contexts):
+        return None
+    if facts.locks_rows or most.locks_rows:
         return None
     if not facts.tables or all(is_system_table(most.dialect, table) for table in facts.tables):
         return None
@@ -83,8 +85,9 @@ def _is_by_key(query: ScopeQuery, facts: StatementFacts, instance: TablePredicat
     if facts.is_aggregate or instance is None or (query.rows is not None and query.rows > calls):
         return False
     # Of a text no table is known, and `id` is what most call their key.
-    key = query.primary_key or (("id",) if query.is_text and len(facts.tables) == 1 else ())
-    return bool(key) and set(key) <= set(instance.equality) and not set(key).isdisjoint(query.looked_up)
+    keys = query.keys or ((("id",),) if query.is_text and len(facts.tables) == 1 else ())
+    compared, looked_up = set(instance.equality), set(query.looked_up)
+    return any(compared.issuperset(key) and not looked_up.isdisjoint(key) for key in keys)
 
 
 def _is_tried_again(queries: Sequence[ScopeQuery], contexts: int) -> bool:
