@@ -16,11 +16,11 @@ from sqlalchemy.pool import _ConnectionFairy
 
 from querywatch.capture.idle import note_idle
 from querywatch.holding import Holding
-from querywatch.samples import begin_scope, current_scope, end_scope, open_scopes
+from querywatch.samples import OpenScope, begin_scope, current_scope, end_scope, open_scopes
 
 if TYPE_CHECKING:
     from querywatch.holding import Wait
-    from querywatch.samples import OpenScope, Sink
+    from querywatch.samples import Sink
 
 _SCOPE_KEY = "querywatch_scope"
 # The scope that holds the connection; as long as there is none, when the connection was taken.
@@ -77,7 +77,8 @@ class Checkouts:
         info = connection_record.info
         connection_record.record_info.pop(_WAIT_KEY, None)
         holder = info.get(_HOLDER_KEY)
-        if holder is not None and not isinstance(holder, float):
+        # With another connection in hand the time goes on: the scope may be waiting for this one.
+        if isinstance(holder, OpenScope) and holder.holding is not None and holder.holding.held == 1:
             note_idle(holder, perf_counter(), self._long_s)
         _release(info)
         scope = info.pop(_SCOPE_KEY, None)
@@ -194,5 +195,5 @@ def _hold(scope: OpenScope, info: dict[str, Any], since: float) -> Holding:
 def _release(info: dict[str, Any]) -> None:
     """Let nobody hold a connection."""
     holder = info.pop(_HOLDER_KEY, None)
-    if holder is not None and not isinstance(holder, float) and holder.holding is not None:
+    if isinstance(holder, OpenScope) and holder.holding is not None:
         holder.holding.held -= 1
