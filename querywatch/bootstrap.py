@@ -45,8 +45,8 @@ def install(engine: Any = None, *, app: Any = None, **settings: Any) -> Monitor:
 
     Args:
         engine: An `Engine` or `AsyncEngine`; None watches every engine of the process, also those made later.
-        app: A FastAPI, Starlette, Flask or Celery application, changed in place; or a plain ASGI or WSGI callable: serve
-            `monitor.app` instead of it.
+        app: A FastAPI, Starlette, Flask or Celery application, changed in place; or a plain ASGI or WSGI callable:
+            serve `monitor.app` instead of it.
         settings: Fields of `querywatch.Config`; each can also be set as `QUERYWATCH_<FIELD>` in the environment.
 
     Returns:

@@ -16,6 +16,7 @@ from querywatch.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
     from contextlib import AbstractContextManager
+    from types import TracebackType
 
 Function = TypeVar("Function", bound="Callable[..., Any]")
 
@@ -25,7 +26,9 @@ class Suspended(Protocol):
 
     def __enter__(self) -> Any: ...
 
-    def __exit__(self, kind: Any, error: Any, traceback: Any, /) -> None: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /
+    ) -> None: ...
 
     def end(self) -> None:
         """Tell that no step follows."""

@@ -225,6 +225,7 @@ def test_an_async_generator_is_what_it_was(decorated, inside):
 @pytest.mark.parametrize("end", ["aclose", "exhausted", "break", "loop-ends", "cancelled"])
 def test_an_async_generator_ends_once_and_quietly(decorated, inside, end):
     cleaned, complaints = [], []
+    closed = asyncio.Event()
 
     @decorated
     async def rows():
@@ -237,6 +238,7 @@ def test_an_async_generator_ends_once_and_quietly(decorated, inside, end):
             await asyncio.sleep(0)
             await asyncio.sleep(0)
             cleaned.append(inside.depth)
+            closed.set()
 
     kept = []
 
@@ -260,8 +262,7 @@ def test_an_async_generator_ends_once_and_quietly(decorated, inside, end):
             del generator
             gc.collect()
             # The loop closes it in a task of its own.
-            while not cleaned:
-                await asyncio.sleep(0)
+            await closed.wait()
 
     asyncio.run(main())
     assert cleaned == [1]
