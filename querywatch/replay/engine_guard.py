@@ -104,8 +104,12 @@ class EngineGuard:
                 return original(cursor, statement, parameters, context)
             self._check(run, statement, context)
             run.executions.append(None)
+            key = id(context.root_connection.connection.dbapi_connection)
+            # Some errors end a transaction of SQLite's.
+            run.in_use.discard(key)
             started = perf_counter()
             result = original(cursor, statement, parameters, context)
+            run.in_use.add(key)
             self._account(run.scope, cursor, statement, parameters, context, started, perf_counter() - started)
             return result
 
@@ -176,12 +180,18 @@ class EngineGuard:
 
     def _wrap_rollback(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def do_rollback(connection: Any) -> Any:
-            result = original(connection)
             run = self._find_run()
             if run is not None:
-                run.open.pop(id(connection.dbapi_connection), None)
+                key = id(connection.dbapi_connection)
+                if key in run.in_use and _is_over(connection):
+                    self._guard.refuse(
+                        "ends its transaction through the driver, so that what it wrote may have stayed",
+                        "Look at its tables, and let it leave the driver's connection alone.",
+                    )
+                run.in_use.discard(key)
+                run.open.pop(key, None)
                 run.scope.note_end("rollback")
-            return result
+            return original(connection)
 
         return do_rollback
 
@@ -225,6 +235,18 @@ def _is_autocommit(connection: Any, proxy: Any) -> bool:
     if level is None:
         level = getattr(connection.dialect, "_on_connect_isolation_level", None)
     return level == "AUTOCOMMIT" or getattr(proxy.dbapi_connection, "autocommit", None) is True
+
+
+def _is_over(proxy: Any) -> bool:
+    """Whether the driver says that there is no transaction; False where it does not say."""
+    driver = proxy.driver_connection
+    if getattr(driver, "in_transaction", None) is False:
+        return True
+    # Of asyncpg, and of psycopg, whose 0 is "idle".
+    ask = getattr(driver, "is_in_transaction", None)
+    if ask is not None:
+        return not ask()
+    return getattr(getattr(driver, "info", None), "transaction_status", None) == 0
 
 
 def _ignore(_stage: str, _error: Exception) -> None:

@@ -16,13 +16,14 @@ import gc
 import sys
 import threading
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 from weakref import WeakSet
 
 from sqlalchemy import Engine, event
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import Pool
+from sqlalchemy.pool.base import _ConnectionFairy
 
 from querywatch.errors import ReplayError
 from querywatch.replay.engine_guard import EngineGuard, describe_line
@@ -60,6 +61,8 @@ class Run:
         self.begun: set[int] = set()
         #: Connections that are in a transaction of this run: id of the driver's connection -> SQLAlchemy's proxy of it.
         self.open: dict[int, Any] = {}
+        #: Ids of those whose latest statement succeeded, so that the driver must say that there is a transaction.
+        self.in_use: set[int] = set()
         #: Sessions that were idle and empty when the run first saw them.
         self.sessions: WeakSet[Session] = WeakSet()
         #: The first thing that was refused; kept, because the callable may have swallowed it.
@@ -104,6 +107,8 @@ class Guard:
                 self._add_engine(engine)
             for target, name, listener in self._listeners:
                 event.listen(target, name, listener)
+            # SQLAlchemy commits by its dialect; by this way comes an application that goes past it.
+            _ConnectionFairy.commit = self._commit_past_sqlalchemy  # type: ignore[method-assign, assignment]
         except BaseException:
             self._restore()
             raise
@@ -170,7 +175,12 @@ class Guard:
             guard.attach()
         return guard
 
+    def _commit_past_sqlalchemy(self) -> NoReturn:
+        raise self.refuse_commit()
+
     def _restore(self) -> None:
+        if "commit" in vars(_ConnectionFairy):
+            del _ConnectionFairy.commit
         for target, name, listener in self._listeners:
             if event.contains(target, name, listener):
                 event.remove(target, name, listener)

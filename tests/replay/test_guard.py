@@ -14,6 +14,7 @@ from replay_shop import USERS, Base, User, fill, list_users
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from sqlalchemy.pool import NullPool, Pool, StaticPool
+from sqlalchemy.pool.base import _ConnectionFairy
 
 import querywatch
 from querywatch import ConfigError, ReplayError
@@ -48,6 +49,7 @@ def describe(engine):
             bool(getattr(Session.dispatch, name)._clslevel.get(Session))
             for name in ("do_orm_execute", "before_commit", "after_transaction_create")
         ],
+        "commit" in vars(_ConnectionFairy),
         engine.pool.checkedout(),
     )
 
@@ -146,6 +148,12 @@ def take_raw_connection(engine):
         connection.close()
 
 
+def commit_the_proxy(engine):
+    with engine.connect() as connection:
+        connection.execute(sa.insert(User).values(name="new", bio=""))
+        connection.connection.commit()
+
+
 def drop_table(engine):
     with engine.connect() as connection:
         Base.metadata.tables["logins"].drop(connection)
@@ -173,6 +181,7 @@ def create_table(engine):
         pytest.param(run_autocommit, "runs statements in AUTOCOMMIT", id="autocommit"),
         pytest.param(run_on_autocommit_engine, "runs statements in AUTOCOMMIT", id="autocommit-engine"),
         pytest.param(take_raw_connection, "takes a raw connection", id="raw-connection"),
+        pytest.param(commit_the_proxy, "commits", id="past-sqlalchemy"),
         pytest.param(drop_table, "changes the schema", id="drop-table"),
         pytest.param(create_table, "changes the schema", id="create-table"),
     ],
@@ -203,6 +212,16 @@ def test_says_what_to_do(engine):
     said = str(raised.value)
     assert said.startswith("save_user cannot be replayed: it commits at ")
     assert said.endswith(". Nothing of it was kept. Replay the part of it that comes before the commit.")
+
+
+def test_says_that_something_may_have_stayed_where_the_driver_itself_committed(engine):
+    def commit_driver(session):
+        session.add(new_user())
+        session.flush()
+        session.connection().connection.driver_connection.commit()
+
+    with pytest.raises(ReplayError, match="through the driver, so that what it wrote may have stayed"):
+        querywatch.prove(commit_driver, engine=engine)
 
 
 @pytest.mark.parametrize("reset", ["rollback", "commit", None])

@@ -109,8 +109,8 @@ READERS = [
 def test_the_proposed_option_saves_the_statements(engine, function, subject, options, statements):
     replay = querywatch.prove(function, engine=engine)
     assert [(fix.subject, fix.options) for fix in replay.fixes] == [(subject, options)]
-    assert (replay.before.statements, replay.after.statements) == statements
     assert replay.fixes[0].problem is None
+    assert (replay.before.statements, replay.after.statements) == statements
     assert (replay.helps, replay.same_result, replay.not_replayed) == (True, True, ())
     assert 0 < replay.after.seconds < 60
 
