@@ -59,7 +59,7 @@ class Config:
     slow_query_s: float = 0.1
     n_plus_one_threshold: int = 5
     large_result_rows: int = 10_000
-    long_transaction_s: float = 0.5
+    long_transaction_s: float = 1.0
     pool_wait_s: float = 0.1
     max_queries: int | None = None
     max_db_s: float | None = None

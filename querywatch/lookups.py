@@ -27,6 +27,8 @@ _BIND = re.compile(r"\?|%s|%\((?P<name>\w+)\)s|\$(?P<number>[0-9]+)|(?<![:\w]):(
 _COLUMN = r"""(?:[\w$]+|"[^"]+"|`[^`]+`)"""
 # Not the type of a cast.
 _COLUMN_BEFORE = re.compile(rf"(?<![:\w$])({_COLUMN})\s*(?<![<>!=:])=\s*\(?\s*\Z")
+_LIST_BEGIN = re.compile(rf"({_COLUMN})\s+IN\s*\(\s*\Z", re.IGNORECASE)
+_LIST_END = re.compile(r"\s*\)")
 _UPDATE = re.compile(r"\s*UPDATE\b", re.IGNORECASE)
 _WHERE = re.compile(r"[()]|\bWHERE\b", re.IGNORECASE)
 _CAST = r"(?:::[\w ]+(?:\([0-9, ]*\))?)?"
@@ -48,7 +50,11 @@ def find_looked_up(statement: str, shape: str, dialect: str, changed: AbstractSe
         return _read_from_shape(shape, dialect)
     if LENGTH in changed:
         return ()
-    return tuple(dict.fromkeys(column for bind, column in _read_equalities(statement) if bind in changed))
+    columns = dict.fromkeys(column for bind, column in _read_equalities(statement) if bind in changed)
+    tables = parse_predicates(shape, dialect)
+    # A comparison below an OR is no look-up: the next page of two columns has one.
+    binding = {column.lower() for each in tables for column in (*each.equality, *each.listed)}
+    return tuple(column for column in columns if not tables or column.lower() in binding)
 
 
 @lru_cache(maxsize=1024)
@@ -60,7 +66,10 @@ def _read_equalities(statement: str) -> tuple[tuple[Bind, str], ...]:
     for place, match in enumerate(_BIND.finditer(text)):
         if match.start() < begin:
             continue  # what an UPDATE sets
-        column = _COLUMN_BEFORE.search(text[max(0, match.start() - _REACH) : match.start()])
+        before = text[max(0, match.start() - _REACH) : match.start()]
+        column = _COLUMN_BEFORE.search(before)
+        if column is None and _LIST_END.match(text, match.end()):
+            column = _LIST_BEGIN.search(before)  # a list of one
         if column is None:
             column = _COLUMN_AFTER.match(text[match.end() : match.end() + _REACH])
         if column is not None:

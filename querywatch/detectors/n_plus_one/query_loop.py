@@ -76,7 +76,12 @@ def advise(scope: ScopeRecord, queries: Sequence[ScopeQuery]) -> Advice | None: 
 def _find_instance(query: ScopeQuery) -> TablePredicates | None:
     """Return the table whose columns are looked up."""
     instances = parse_predicates(query.statement, query.dialect)
-    return next((each for each in instances if set(query.looked_up) & set(each.equality)), None)
+    return next((each for each in instances if set(query.looked_up) & _compared(each)), None)
+
+
+def _compared(instance: TablePredicates) -> set[str]:
+    # A list is of one value here: with more, nothing would be looked up.
+    return {*instance.equality, *instance.listed}
 
 
 def _is_by_key(query: ScopeQuery, facts: StatementFacts, instance: TablePredicates | None, calls: int) -> bool:
@@ -86,7 +91,7 @@ def _is_by_key(query: ScopeQuery, facts: StatementFacts, instance: TablePredicat
         return False
     # Of a text no table is known, and `id` is what most call their key.
     keys = query.keys or ((("id",),) if query.is_text and len(facts.tables) == 1 else ())
-    compared, looked_up = set(instance.equality), set(query.looked_up)
+    compared, looked_up = _compared(instance), set(query.looked_up)
     return any(compared.issuperset(key) and not looked_up.isdisjoint(key) for key in keys)
 
 
