@@ -144,6 +144,9 @@ def _parse_chains(options: str) -> tuple[tuple[Step, ...], ...]:
         joint, loader, owner, key, depth, base, subclasses = match.groups()
         if match.start() != end or loader not in _LOADERS or (joint == "") is not (end == 0):
             return ()
+        # At the head of a chain the class is named, later the step before says it: the other way SQLAlchemy raises.
+        if subclasses and (base is None) is not (joint == "."):
+            return ()
         end = match.end()
         names = tuple(name.strip() for name in (subclasses or "").split(",") if name.strip())
         step = Step(loader, owner or base, key, int(depth) if depth else None, names)

@@ -85,6 +85,10 @@ def test_two_suggestions_are_added_to_one_select():
         pytest.param("__import__('os')", id="code"),
         pytest.param("raiseload(User.orders)", id="unknown-function"),
         pytest.param("selectinload(User.orders) or more", id="more-text"),
+        pytest.param("selectin_polymorphic([Manager])", id="of-no-class"),
+        pytest.param(
+            "selectinload(Company.staff).selectin_polymorphic(Employee, [Manager])", id="class-named-in-a-chain"
+        ),
         pytest.param(".selectinload(User.orders)", id="begins-with-a-point"),
     ],
 )
