@@ -48,6 +48,7 @@ class Verdict(NamedTuple):
         new: Findings that count, each line of the application once.
         rows: The same and those that the baseline knows, for the summary.
         finished: Whether the test passed by itself, and so came to its end.
+        complete: Whether all it did was looked at; False if the application closed the monitor while the test ran.
         fails: Whether it is to fail for its findings.
         warns: Whether to warn of them.
     """
@@ -55,6 +56,7 @@ class Verdict(NamedTuple):
     new: tuple[Finding, ...]
     rows: tuple[Row, ...]
     finished: bool
+    complete: bool
     fails: bool
     warns: bool
 
@@ -100,7 +102,14 @@ class Judge:
         rows = tuple(self._row(key, finding) for key, finding in merged.items())
         counts = bool(new) and not self._options.update
         mode = self._options.mode
-        return Verdict(new, rows, passed, fails=counts and passed and mode == "fail", warns=counts and mode == "warn")
+        return Verdict(
+            new,
+            rows,
+            passed,
+            test.complete,
+            fails=counts and passed and mode == "fail",
+            warns=counts and mode == "warn",
+        )
 
     def _row(self, key: Key, finding: Finding) -> Row:
         line = "" if finding.call_site is None else f"{self._place(finding.call_site)}:{finding.call_site.line}"

@@ -119,7 +119,7 @@ class Watcher:
         if verdict is not None:
             # Extra attributes of a report travel from worker to controller, if they are plain values.
             rows = [list(row) for row in verdict.rows]
-            report.querywatch = {"finished": verdict.finished, "rows": rows}  # type: ignore[attr-defined]
+            report.querywatch = {"finished": verdict.finished and verdict.complete, "rows": rows}  # type: ignore[attr-defined]
             if verdict.new and report.failed and not verdict.finished:
                 report.sections.append(("querywatch", describe(verdict)))
         return report
