@@ -66,6 +66,7 @@ class Profile(Base):
 class Group(Base):
     __tablename__ = "groups"
     name: Mapped[str]
+    memberships: Mapped[list[Membership]] = relationship(back_populates="group")
 
 
 class Membership(Base):
@@ -73,7 +74,7 @@ class Membership(Base):
     user_id: Mapped[int] = mapped_column(ForeignKey("users.id"))
     group_id: Mapped[int] = mapped_column(ForeignKey("groups.id"))
     user: Mapped[User] = relationship(back_populates="memberships")
-    group: Mapped[Group] = relationship()
+    group: Mapped[Group] = relationship(back_populates="memberships")
 
 
 class Visit(Base):

@@ -26,6 +26,7 @@ from accuracy.models import (
     Tag,
     User,
 )
+from accuracy.programs.lookups import UNIQUE
 from accuracy.programs.writes import upsert_into
 
 if TYPE_CHECKING:
@@ -321,7 +322,7 @@ def no_autoflush_after(session: Session) -> None:
     session.flush()
 
 
-@finds("n-plus-one", "core_loop", "settings", fix="in_query", line="look", optional=True)
+@finds("n-plus-one", UNIQUE, "settings", fix="in_query", line="look", optional=True)
 @finds("write-loop", None, "settings", fix="upsert")
 def upsert_before(connection: Connection) -> None:
     for number in range(10):

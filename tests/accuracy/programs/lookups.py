@@ -5,15 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sqlalchemy import event, exists, func, insert, select, text
+from sqlalchemy.orm import Session
 
 from accuracy.expectation import finds, finds_nothing
 from accuracy.models import Country, Item, Order, Product, Setting, Tag, User, Visit
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
-    from sqlalchemy.orm import Session
+    from sqlalchemy import Connection, Engine
 
 GET, CORE = "n-plus-one/get_loop", "n-plus-one/core_loop"
+# By a unique column that is not the primary key: a key, and not one that `get` takes.
+UNIQUE = ("get_loop", "core_loop")
 ASKED = ("aggregate", "in_query")
 
 users, orders, products, visits = User.__table__, Order.__table__, Product.__table__, Visit.__table__
@@ -36,6 +38,13 @@ def get_one_in_a_comprehension(session: Session) -> None:
 @finds("n-plus-one", "get_loop", "tags", fix="in_query")
 def get_of_rows_that_are_not_there(session: Session) -> None:
     assert not any(session.get(Tag, number) for number in range(1_000, 1_010))  # <- here
+
+
+@finds("n-plus-one", "get_loop", "products", fix="in_query")
+def get_in_a_new_session_each_time(engine: Engine) -> None:
+    for number in range(1, 11):
+        with Session(engine) as session:
+            session.get(Product, number)  # <- here
 
 
 @finds("n-plus-one", "get_loop", "products", fix="in_query")
@@ -148,7 +157,7 @@ def core_select_with_a_fixed_condition_beside(connection: Connection) -> None:
         connection.execute(query).all()  # <- here
 
 
-@finds("n-plus-one", "core_loop", "tags", fix="in_query")
+@finds("n-plus-one", UNIQUE, "tags", fix="in_query")
 def orm_select_by_unique_name(session: Session) -> None:
     for number in range(10):
         session.execute(select(Tag).where(Tag.name == f"tag {number}")).scalar_one()  # <- here

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import func, select
-from sqlalchemy.orm import joinedload, selectinload
+from sqlalchemy import func, select, text
+from sqlalchemy.orm import aliased, joinedload, lazyload, selectinload
 
 from accuracy.expectation import finds
 from accuracy.models import (
     CardPayment,
     Category,
+    Country,
     Employee,
     Engineer,
+    Group,
     Item,
     Order,
     Product,
     Profile,
+    Store,
     Tag,
     User,
 )
@@ -92,6 +95,14 @@ def self_referential_tree(session: Session) -> None:
         return 1 + sum(count(child) for child in category.children)  # <- here
 
     count(session.scalars(select(Category).where(Category.name == "link 0")).one())
+
+
+@finds("n-plus-one", "lazy_load", "Category.children", fix="recursion")
+def self_referential_forest(session: Session) -> None:
+    def count(category: Category) -> int:
+        return 1 + sum(count(child) for child in category.children)  # <- here
+
+    sum(count(root) for root in session.scalars(select(Category).where(Category.parent_id.is_(None))).all())
 
 
 @finds("n-plus-one", "lazy_load", "Category.parent", fix="recursion")
@@ -251,3 +262,46 @@ def added_and_committed_before(session: Session) -> None:
     session.scalars(select(Item).limit(3)).all()
     for user in users:
         len(user.orders)  # <- here
+
+
+@finds(
+    "n-plus-one", "lazy_load", "Membership.user", fix="joinedload",
+    options="selectinload(Group.memberships).joinedload(Membership.user)",
+)  # fmt: skip
+def children_of_one_parent(session: Session) -> None:
+    group = session.get_one(Group, 1)  # <- parents
+    for membership in group.memberships:
+        membership.user.name  # <- here
+
+
+@finds("n-plus-one", "lazy_load", "Country.users", fix="selectinload")
+def second_level_below_a_join_of_the_mapping(session: Session) -> None:
+    for store in session.scalars(select(Store)).all():  # <- parents
+        len(store.country.users)  # <- here
+
+
+@finds("n-plus-one", "lazy_load", "Store.tills", fix="selectinload")
+def eager_mapping_made_lazy_by_an_option(session: Session) -> None:
+    for store in session.scalars(select(Store).options(lazyload(Store.tills))).all():  # <- parents
+        len(store.tills)  # <- here
+
+
+@finds("n-plus-one", "lazy_load", "User.orders", fix="selectinload")
+def parents_of_an_alias(session: Session) -> None:
+    customer = aliased(User)
+    for user in session.scalars(select(customer).join(customer.country).where(Country.id < 15)).all():  # <- parents
+        len(user.orders)  # <- here
+
+
+@finds("n-plus-one", "lazy_load", "User.orders", fix="selectinload")
+def parents_of_a_text(session: Session) -> None:
+    found = select(User).from_statement(text("SELECT id, name, email, country_id FROM users WHERE id < 11"))
+    for user in session.scalars(found).all():  # <- parents
+        len(user.orders)  # <- here
+
+
+@finds("n-plus-one", "lazy_load", "User.orders", fix="selectinload")
+def reading_a_collection_to_append_to_it(session: Session) -> None:
+    for user in session.scalars(select(User).limit(10)).all():  # <- parents
+        if len(user.orders) < 100:  # <- here
+            user.orders.append(Order(status="new", total=1))

@@ -151,3 +151,13 @@ def many_to_one_repeated_in_a_large_result(session: Session) -> None:
     # 20 products, all loaded by one SELECT before the 120 items that lead to them.
     products = {product.id: product for product in session.scalars(select(Product)).all()}
     assert sum(products[item.product_id] is item.product for item in session.scalars(select(Item)).all()) == 120
+
+
+@finds_nothing(LAZY)
+def appended_to_without_reading(session: Session) -> None:
+    # A backref does not load the other side to put one more into it.
+    users = session.scalars(select(User)).all()
+    with session.no_autoflush:
+        for user in users:
+            session.add(Order(user=user, status="new", total=1))
+    session.flush()

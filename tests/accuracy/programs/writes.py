@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from accuracy.expectation import finds, given
 from accuracy.models import Category, Item, Product, Remark, Setting, Tag, User
+from accuracy.programs.lookups import UNIQUE
 
 if TYPE_CHECKING:
     from typing import Any
@@ -200,7 +201,7 @@ def core_insert_or_ignore(connection: Connection) -> None:
         connection.execute(row.on_conflict_do_nothing())  # <- here
 
 
-@finds("n-plus-one", "core_loop", "settings", fix="in_query", line="look", optional=True)
+@finds("n-plus-one", UNIQUE, "settings", fix="in_query", line="look", optional=True)
 @finds("write-loop", None, "settings", fix="upsert")
 def core_select_then_insert(connection: Connection) -> None:
     for number in range(10):
@@ -209,7 +210,7 @@ def core_select_then_insert(connection: Connection) -> None:
             connection.execute(insert(settings).values(key=key, value="new"))  # <- here
 
 
-@finds("n-plus-one", "core_loop", "settings", fix="in_query", line="look", optional=True)
+@finds("n-plus-one", UNIQUE, "settings", fix="in_query", line="look", optional=True)
 @finds("write-loop", None, "settings", fix="upsert")
 def core_update_or_insert(connection: Connection) -> None:
     for number in range(10):
@@ -218,7 +219,7 @@ def core_update_or_insert(connection: Connection) -> None:
             connection.execute(insert(settings).values(key=f"new {number}", value="new"))  # <- here
 
 
-@finds("n-plus-one", "core_loop", "tags", fix="in_query", line="look", optional=True)
+@finds("n-plus-one", UNIQUE, "tags", fix="in_query", line="look", optional=True)
 @finds("write-loop", None, "tags", fix="upsert")
 def get_or_create(session: Session) -> None:
     for number in range(10):
