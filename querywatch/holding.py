@@ -1,6 +1,6 @@
 """What a scope held of its pools: how many connections, the times they lay idle, and the times it waited for one.
 
-In:  what `capture.pool` and `capture.pool_wait` see.
+In:  what `capture.pool` and `capture.pool_limit` see.
 Out: a few numbers for each scope; the background makes records of them.
 """
 

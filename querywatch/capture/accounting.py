@@ -12,6 +12,7 @@ own to show.
 from __future__ import annotations
 
 import itertools
+import re
 import time
 import weakref
 from time import perf_counter
@@ -65,6 +66,9 @@ _KEPT_TEXT_LENGTH = 10_000
 _OUTERS_LIMIT = 8
 # Kinds of a load mark for which it matters who called the function of the line.
 _PLAIN_KINDS = frozenset({None, "select"})
+# Several rows in a text that the application wrote; of a long one the beginning says as much.
+_ROWS = re.compile(r"\bVALUES\s*\(.*\)\s*,\s*\(", re.IGNORECASE | re.DOTALL)
+_READ_LENGTH = 5_000
 _FLUSH_KEY = "querywatch_sent"
 
 _numbers = itertools.count(1)
@@ -314,7 +318,8 @@ class Accounting:
         mark = read_load_mark(context)
         if seen == 1:
             _note_first(samples, context)
-            asker, is_new_act = (_find_asker(mark) if mark is not NO_MARK else NOBODY), True
+            is_found = mark is not NO_MARK or (samples.is_text and _takes_all(samples.shape))
+            asker, is_new_act = (_find_asker(mark) if is_found else NOBODY), True
         else:
             asker, is_new_act = self._look_again(samples, execution, mark, weight)
         counts = samples.askers.setdefault(asker, [0, 0])
@@ -381,7 +386,17 @@ def _note_first(samples: Samples, context: Any) -> None:
     samples.streamed = "stream_results" in options or "yield_per" in options
 
 
+def _takes_all(shape: str) -> bool:
+    """Tell whether a text may select `*`, which is worth a finding that names its line though it ran once."""
+    return "* " in shape or ".*" in shape
+
+
 def _is_batch(execution: Execution) -> bool:
+    statement = getattr(execution.context.compiled, "statement", None)
+    if getattr(statement, "_multi_values", ()):
+        return True  # insert().values([...]): several rows in one text
+    if getattr(execution.context.compiled, "isplaintext", True) and _ROWS.search(execution.statement[:_READ_LENGTH]):
+        return True
     compiled_parameters = getattr(execution.context, "compiled_parameters", None)
     return len(compiled_parameters or (execution.parameters if execution.context.executemany else ())) > 1
 

@@ -18,7 +18,7 @@ from sqlalchemy import event
 
 from querywatch.capture.accounting import Accounting, Execution
 from querywatch.capture.pool import Checkouts, end_checkout_scopes
-from querywatch.capture.pool_wait import PoolWaits
+from querywatch.capture.pool_limit import PoolWaits
 
 if TYPE_CHECKING:
     from collections.abc import Callable

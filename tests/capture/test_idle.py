@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 
 import pytest
 import sqlalchemy as sa
+from clock import stop_clock
 from counted import describe, scoped, watching
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
@@ -14,22 +18,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 import querywatch
 from querywatch.samples import open_scopes
 
-CLOCKED = ("accounting", "engine", "fetch", "idle", "pool")
 HERE = "tests/capture/test_idle.py"
-
-
-class Clock:
-    """Stands in for `perf_counter`."""
-
-    def __init__(self):
-        self.now = 1000.0
-
-    def __call__(self):
-        return self.now
-
-    def advance(self, seconds):
-        self.now += seconds
-        return 1
 
 
 class Base(DeclarativeBase):
@@ -44,10 +33,7 @@ class Thing(Base):
 
 @pytest.fixture
 def clock(monkeypatch):
-    clock = Clock()
-    for module in CLOCKED:
-        monkeypatch.setattr(f"querywatch.capture.{module}.perf_counter", clock)
-    return clock
+    return stop_clock(monkeypatch)
 
 
 @pytest.fixture
@@ -64,7 +50,7 @@ def engine(tmp_path, clock):
 
 @pytest.fixture
 def monitor(engine, capture):
-    with watching(engine, capture=capture) as monitor:
+    with watching(engine, capture=capture, long_transaction_s=0.5) as monitor:
         yield monitor
 
 
@@ -272,8 +258,6 @@ def test_the_lines_before_and_after(engine, monitor, clock):
 
 
 def line():
-    import inspect  # noqa: PLC0415
-
     return inspect.currentframe().f_back.f_lineno
 
 
@@ -307,21 +291,19 @@ def test_a_statement_on_another_connection_runs_all_the_while(engine, monitor, c
         begun.set()
         return done.wait(10)
 
-    with scoped() as scope, engine.connect() as first, engine.connect() as second:
+    with scoped() as scope, engine.connect() as first, engine.connect() as second, ThreadPoolExecutor() as threads:
         first.connection.driver_connection.create_function("work", 1, wait)
         second.exec_driver_sql("SELECT 1")
-        # Not asyncio.to_thread: the scope is given to the thread by hand.
-        import contextvars  # noqa: PLC0415
-
-        context = contextvars.copy_context()
-        thread = threading.Thread(target=context.run, args=(first.exec_driver_sql, "SELECT work(5)"))
-        thread.start()
-        assert begun.wait(10)
-        clock.advance(0.6)
-        second.exec_driver_sql("SELECT 2")
-        assert len(scope.holding.idle) == 1
-        done.set()
-        thread.join()
+        # A thread has no scope of its own accord.
+        running = threads.submit(copy_context().run, first.exec_driver_sql, "SELECT work(5)")
+        try:
+            assert begun.wait(10)
+            clock.advance(0.6)
+            second.exec_driver_sql("SELECT 2")
+            assert len(scope.holding.idle) == 1
+        finally:
+            done.set()
+        running.result(10)
     assert describe(scope, monitor).idle == ()
 
 
@@ -373,7 +355,7 @@ def test_a_check_in_in_another_task(tmp_path, clock, capture):
         await engine.dispose()
         return scope
 
-    with watching(engine, capture=capture):
+    with watching(engine, capture=capture, long_transaction_s=0.5):
         scope = asyncio.run(main())
     assert (scope.holding.held, scope.holding.checkouts) == (0, 1)
 
@@ -381,7 +363,7 @@ def test_a_check_in_in_another_task(tmp_path, clock, capture):
 def test_a_server_side_cursor_is_read_as_it_comes(postgres_database, clock, capture):
     engine = sa.create_engine(postgres_database)
     numbers = sa.text("SELECT generate_series(1, 20)").execution_options(stream_results=True, max_row_buffer=5)
-    with watching(engine, capture=capture) as monitor:
+    with watching(engine, capture=capture, long_transaction_s=0.5) as monitor:
         with scoped() as scope, engine.connect() as connection:
             for row in connection.execute(numbers):
                 clock.advance(0.6)

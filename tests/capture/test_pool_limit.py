@@ -8,6 +8,7 @@ import time
 
 import pytest
 import sqlalchemy as sa
+from clock import stop_clock
 from counted import describe, scoped, watching
 from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -148,11 +149,17 @@ def test_opening_a_connection_is_no_waiting(tmp_path):
     assert (record.pool_waits, record.longest_wait) == (0, None)
 
 
-def test_waiting_for_one_with_another_in_hand_is_not_idling(make_engine):
+def test_waiting_for_one_with_another_in_hand_is_not_idling(make_engine, monkeypatch):
+    clock = stop_clock(monkeypatch)
     engine = make_engine(pool_size=2)
+
+    def give_back(connection):
+        clock.advance(WAIT_S)
+        connection.close()
+
     with watching(engine, pool_wait_s=LIMIT_S, long_transaction_s=LIMIT_S) as monitor:
         with scoped() as scope, engine.connect() as first:
-            give_back_soon(engine.connect())
+            threading.Timer(WAIT_S, give_back, [engine.connect()]).start()
             first.exec_driver_sql("SELECT 1")
             with engine.connect() as second:
                 second.exec_driver_sql("SELECT 2")
@@ -235,7 +242,7 @@ def test_errors_of_our_own_never_reach_the_application(make_engine, monkeypatch)
     def fail(*_arguments):
         raise RuntimeError
 
-    monkeypatch.setattr("querywatch.capture.pool_wait.Wait", fail)
+    monkeypatch.setattr("querywatch.capture.pool_limit.Wait", fail)
     engine = make_engine(pool_timeout=WAIT_S)
     monitor = querywatch.install(engine, interval_s=3600.0, explain=False)
     held = engine.connect()
