@@ -36,6 +36,7 @@ _ACTS = {
     "_load_for_path": "immediate",
     "_merge": "merge",
     "cascade_iterator": "cascade",
+    "merge": "merge",
     "refresh": "refresh",
 }
 # How an attribute is read, written and deleted, with its name in `self.key`.

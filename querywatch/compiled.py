@@ -56,10 +56,10 @@ def read_keys(compiled: Any) -> tuple[tuple[str, ...], ...]:
         table = froms[0] if isinstance(froms[0], Table) else getattr(froms[0], "left", None)
         if not isinstance(table, Table):
             return ()
-        unique = [each for each in table.constraints if isinstance(each, UniqueConstraint)]
-        unique += [each for each in table.indexes if each.unique]
-        keys = (tuple(column.name for column in each.columns) for each in (table.primary_key, *unique))
-        return tuple(key for key in keys if key)
+        keys = [table.primary_key.columns]
+        keys += [each.columns for each in table.constraints if isinstance(each, UniqueConstraint)]
+        keys += [each.columns for each in table.indexes if each.unique]
+        return tuple(tuple(column.name for column in key) for key in keys if key)
     except Exception:  # noqa: BLE001 - as above
         return ()
 

@@ -86,8 +86,9 @@ class Config:
         Raises:
             ConfigError: A value is of the wrong type or out of its range.
         """
-        if isinstance(self.allow, list | set | frozenset):
-            object.__setattr__(self, "allow", tuple(self.allow))  # what people write, kept as what cannot change
+        allow: object = self.allow
+        if isinstance(allow, list | set | frozenset):
+            object.__setattr__(self, "allow", tuple(allow))  # what people write, kept as what cannot change
         for name, hint in _hints().items():
             _check_type(name, getattr(self, name), hint)
         _check_above_zero("slow_query_s", self.slow_query_s, "To report no slow queries, set it to float('inf').")

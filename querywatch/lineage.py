@@ -30,12 +30,14 @@ class Origin(NamedTuple):
         site: Line of the application's SELECT, None where unknown.
         path: Relationships from the class of that SELECT to these objects.
         to_one: For each of them, whether it leads to one object.
+        entity: Class of that SELECT, None where unknown.
         rows: Rows of that SELECT (of the last relationship's statements, where there is a path), None where unknown.
     """
 
     site: CallSite | None
     path: tuple[str, ...] = ()
     to_one: tuple[bool, ...] = ()
+    entity: str | None = None
     rows: int | None = None
 
 
@@ -95,7 +97,9 @@ class Lineage:
         if before:
             root = before[0].partition(".")[0]
             select = self._selects.get(self._bases.get(root, root))
-            return Origin(None if select is None else select.site, before, mark.to_one[:-1])
+            if select is None:
+                return Origin(None, before, mark.to_one[:-1])
+            return Origin(select.site, before, mark.to_one[:-1], select.mark.entity)
         if mark.parent is None:
             return _UNKNOWN
         return self._find_origin(mark.parent, contexts, mark.path[-1:], _DEPTH_LIMIT)
@@ -103,7 +107,7 @@ class Lineage:
     def _find_origin(self, base: str, needed: int, without: tuple[str, ...], depth: int) -> Origin:
         """Return the origin of at least *needed* objects of a class, along none of the relationships *without*."""
         select = self._selects.get(base)
-        found = _UNKNOWN if select is None else Origin(select.site, rows=select.rows)
+        found = _UNKNOWN if select is None else Origin(select.site, entity=select.mark.entity, rows=select.rows)
         if depth == 0 or (select is not None and (select.rows is None or select.rows >= needed)):
             return found
         for load in self._loads.get(base, ()):
@@ -122,6 +126,7 @@ class Lineage:
                     parents.site,
                     (*parents.path, load.mark.path[-1]),
                     (*parents.to_one, load.mark.to_one[-1]),
+                    parents.entity,
                     load.rows,
                 )
         return found

@@ -27,11 +27,11 @@ _BIND = re.compile(r"\?|%s|%\((?P<name>\w+)\)s|\$(?P<number>[0-9]+)|(?<![:\w]):(
 _COLUMN = r"""(?:[\w$]+|"[^"]+"|`[^`]+`)"""
 # Not the type of a cast.
 _COLUMN_BEFORE = re.compile(rf"(?<![:\w$])({_COLUMN})\s*(?<![<>!=:])=\s*\(?\s*\Z")
-_LIST_BEGIN = re.compile(rf"({_COLUMN})\s+IN\s*\(\s*\Z", re.IGNORECASE)
-_LIST_END = re.compile(r"\s*\)")
 _UPDATE = re.compile(r"\s*UPDATE\b", re.IGNORECASE)
 _WHERE = re.compile(r"[()]|\bWHERE\b", re.IGNORECASE)
 _CAST = r"(?:::[\w ]+(?:\([0-9, ]*\))?)?"
+_LIST_BEGIN = re.compile(rf"({_COLUMN})\s+IN\s*\(\s*\Z", re.IGNORECASE)
+_LIST_END = re.compile(rf"{_CAST}\s*\)")
 _COLUMN_AFTER = re.compile(rf"{_CAST}\s*\)?\s*=\s*((?:{_COLUMN}\.)*{_COLUMN})")
 # Far enough for a quoted name of the longest identifiers, twice.
 _REACH = 300

@@ -56,6 +56,8 @@ _FINGERPRINTS_LIMIT = 20_000
 _FINGERPRINTS_S = 2.0
 # How long a thread may take between finding its scope open and appending to it.
 _STRAGGLERS_S = 1.0
+# A websocket or a script may last for hours: what it does is looked at as often as this, in seconds.
+_LONG_OPEN_S = 30.0
 # Scopes that ended and wait to be read; with more the background does not rest.
 _BACKLOG_LIMIT = 2_000
 # With so many they are no longer kept: they are counted, but not examined.
@@ -346,11 +348,14 @@ class Monitor:
             if self._sampler.choose(scope.name, waiting):
                 self._guard("detect", self._examine, scope, spans)
             self._rest()
-        if self._background.is_urgent:
-            for scope in list(open_scopes.values()):
-                # A request has no name until it is routed: what it did is told when it ends.
-                if scope.name is not None or scope.kind != "request":
-                    self._guard("detect", self._examine, scope, spans)
+        now = time.time()
+        for scope in list(open_scopes.values()):
+            if not self._background.is_urgent and now - max(scope.started_at, scope.examined_at) < _LONG_OPEN_S:
+                continue
+            # A request has no name until it is routed: what it did is told when it ends.
+            if scope.name is not None or scope.kind != "request":
+                scope.examined_at = now
+                self._guard("detect", self._examine, scope, spans)
         self._listeners.end_pass(spans)
 
     def _examine(self, scope: OpenScope, spans: list[SpanRecord]) -> None:

@@ -97,6 +97,7 @@ class ScopeQuery:
         call_site: The application's line, None where it was not recorded (ran once, or the stack held no line of it).
         outer_sites: Lines that called the function of `call_site`, each once; empty where they were not recorded.
         parent_site: The line that loaded the objects whose attribute was read, None where unknown.
+        parent_entity: Mapped class of the SELECT at that line, None where unknown.
         parent_rows: Rows of the statements that loaded those objects, None where unknown.
         relationship: Such as `User.orders`, None where no relationship asked.
         kind: What asked: `lazy_load`, `eager_loop`, `eager`, `refresh`, `deferred`, `get`, or None for the rest.
@@ -137,6 +138,7 @@ class ScopeQuery:
     call_site: CallSite | None = None
     outer_sites: tuple[CallSite, ...] = ()
     parent_site: CallSite | None = None
+    parent_entity: str | None = None
     parent_rows: int | None = None
     relationship: str | None = None
     kind: str | None = None

@@ -303,6 +303,7 @@ class OpenScope:
         "eager",
         "ended_at",
         "evicted",
+        "examined_at",
         "holding",
         "inner",
         "kind",
@@ -324,6 +325,8 @@ class OpenScope:
         self.kind = kind
         self.started_at = time.time()
         self.ended_at: float | None = None
+        #: Unix time of the latest look for findings while it was open, 0 before.
+        self.examined_at = 0.0
         self.closed = False
         #: Source number -> text -> samples. Several texts may lead to the same samples.
         self.slots: dict[int, dict[str, Samples]] = {}

@@ -242,6 +242,7 @@ def _describe_group(
             call_site=find_asker_site(asker),
             outer_sites=tuple(describe_caller(*outer) for outer in outers) if asker is most else (),
             parent_site=origin.site,
+            parent_entity=origin.entity,
             parent_rows=origin.rows,
             relationship=mark.path[-1] if mark.path else None,
             kind=_find_kind(asker),

@@ -12,6 +12,8 @@ from __future__ import annotations
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from sqlalchemy.sql.expression import FromClause, FunctionElement
+
 from querywatch.samples import NO_MARK, LoadMark
 
 # Of a row's columns that are loaded late; a table may have hundreds.
@@ -97,12 +99,14 @@ def _describe_select(statement: Any) -> LoadMark:
         return NO_MARK
     mapper = subject.mapper
     relationship = _find_queried_relationship(statement, mapper)
+    # Of columns alone no object is made, and so none is loaded that could lack something.
+    loads = any(isinstance(each, FromClause) and not isinstance(each, FunctionElement) for each in statement._raw_columns)
     return LoadMark(
         kind="select" if relationship is None else "lazy_load",
         path=() if relationship is None else (_name_attribute(relationship),),
         to_one=() if relationship is None else (False,),
-        entity=mapper.class_.__name__,
-        entity_base=mapper.base_mapper.class_.__name__,
+        entity=mapper.class_.__name__ if loads else None,
+        entity_base=mapper.base_mapper.class_.__name__ if loads else None,
         parent=None if relationship is None else relationship.parent.base_mapper.class_.__name__,
         lazy=None if relationship is None else str(relationship.lazy),
         package=mapper.class_.__module__.partition(".")[0],

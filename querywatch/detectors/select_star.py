@@ -26,7 +26,7 @@ CODE = "select-star"
 
 # What a result must have, either of them, to be worth a word.
 _COLUMNS = 10
-_ROWS = 100
+_ROWS = 20
 _CATALOGS = ("pg_", "sqlite_", "information_schema.", "mysql.", "performance_schema.", "sys.")
 
 

@@ -44,7 +44,10 @@ def advise(scope: ScopeRecord, queries: Sequence[ScopeQuery]) -> Advice | None:
     message = f"{attribute} is loaded one object at a time: {count_calls(queries)} statements."
     if most.cause == "polymorphic":
         classes = {str(each.attribute).partition(".")[0]: None for each in scope.queries if _is_sibling(each, most)}
-        option, fix_kind = f"selectin_polymorphic({base}, [{', '.join(sorted(classes))}])", "selectin_polymorphic"
+        # In a chain the base class is the one that the option before leads to.
+        listed = f"[{', '.join(sorted(classes))}]"
+        option = f"selectin_polymorphic({listed})" if before else f"selectin_polymorphic({base}, {listed})"
+        fix_kind = "selectin_polymorphic"
     else:
         option, fix_kind = f"undefer({attribute})", "undefer"
     options = f"{before}.{option}" if before else option

@@ -59,6 +59,10 @@ def advise(scope: ScopeRecord, queries: Sequence[ScopeQuery]) -> Advice | None: 
             options,
         )
     options = write_options(most.path, most.to_one)
+    subclass = relationship.partition(".")[0]
+    if len(most.path) == 1 and most.parent_entity == most.parent_base != subclass:
+        # The SELECT of a base class takes options of a subclass only where it loads the subclass too.
+        options = f"selectin_polymorphic({most.parent_base}, [{subclass}]), {options}"
     fix_kind = "joinedload" if most.to_one[-1] else "selectinload"
     fix = f"Add .options({options}) to {where}."
     if most.lazy in _QUERIED_LAZY:
