@@ -21,7 +21,7 @@ _HEADINGS = (
 
 @dataclass
 class Row:
-    """Counts of one kind, over all runs."""
+    """Counts of one kind: of programs, then of what all their runs showed."""
 
     programs: int = 0
     look_alikes: int = 0
@@ -64,17 +64,23 @@ class Row:
 
 
 def count_rows(verdicts: Iterable[Verdict]) -> dict[str, Row]:
-    """Return the rows by name, and the sum of all as `all`. A program counts in each row that it expects."""
+    """Return the rows by name, and the sum of all as `all`.
+
+    A program counts once in each row that it expects, however often it was run; everything else counts by run.
+    """
     rows: dict[str, Row] = defaultdict(Row)
     total = Row()
+    counted: set[str] = set()
     for verdict in verdicts:
         program = verdict.program
-        for name in {match.expected.row for match in verdict.matches}:
-            rows[name].programs += 1
-        if program.near is not None:
-            rows[program.near].look_alikes += 1
-        total.programs += program.near is None
-        total.look_alikes += program.near is not None
+        if program.name not in counted:
+            counted.add(program.name)
+            for name in {expected.row for expected in program.expected}:
+                rows[name].programs += 1
+            if program.near is not None:
+                rows[program.near].look_alikes += 1
+            total.programs += program.near is None
+            total.look_alikes += program.near is not None
         for match in verdict.matches:
             row = rows[match.expected.row]
             row.expected += 1

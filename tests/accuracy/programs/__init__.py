@@ -23,6 +23,7 @@ _TOPICS = (
     "connections",
     "unused",
     "fixes",
+    "fixes_beside",
 )
 
 PROGRAMS: tuple[Program, ...] = tuple(

@@ -255,7 +255,7 @@ def whole_entities_beside_columns(session: Session) -> None:
 
 
 @finds("n-plus-one", "lazy_load", "User.orders", fix="selectinload")
-def added_and_committed_before(session: Session) -> None:
+def parents_that_were_loaded_long_ago(session: Session) -> None:
     # The parents were loaded long ago, by a SELECT that is not the last one.
     users = session.scalars(select(User).limit(10)).all()  # <- parents
     session.scalars(select(Product).limit(3)).all()
