@@ -453,12 +453,14 @@ SCRIPT = """
     from sqlalchemy import create_engine, text
 
     engine = create_engine("sqlite://")
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE things (name TEXT)"))
     monitor = querywatch.install(engine, explain=False, slow_query_s=float("inf"))
 
     def work(times=9):
         with querywatch.watch("job"), engine.connect() as connection:
             for number in range(times):
-                connection.execute(text("SELECT name FROM sqlite_master WHERE name = :n"), {"n": str(number)})
+                connection.execute(text("SELECT name FROM things WHERE name = :n"), {"n": str(number)})
 
     def report():
         print([(finding.scope, finding.count) for finding in monitor.findings()], flush=True)
@@ -518,7 +520,7 @@ def run(folder, source):
             with querywatch.watch("outer"), engine.connect() as connection:
                 def repeat(times):
                     for number in range(times):
-                        connection.execute(text("SELECT name FROM sqlite_master WHERE name = :n"), {"n": str(number)})
+                        connection.execute(text("SELECT name FROM things WHERE name = :n"), {"n": str(number)})
                 repeat(9)
                 monitor.flush(60)
                 if os.fork() == 0:

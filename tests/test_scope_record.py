@@ -49,7 +49,7 @@ def test_a_lazy_load_knows_its_relationship_and_the_line_that_loaded_the_parents
             len(user.orders)
         selected, loaded = describe(scope, monitor).queries
     assert (selected.relationship, selected.kind, selected.calls) == (None, None, 1)
-    assert (loaded.relationship, loaded.kind, loaded.to_one) == ("User.orders", "lazy_load", False)
+    assert (loaded.relationship, loaded.kind, loaded.to_one) == ("User.orders", "lazy_load", (False,))
     assert (loaded.calls, loaded.contexts, loaded.looked_up) == (USERS, USERS, ("user_id",))
     assert loaded.parent_site == selected.call_site
     assert loaded.call_site.line == selected.call_site.line + 2
@@ -62,7 +62,7 @@ def test_to_one_is_told(engine):
             session.expire(order.user)
             session.expunge(order.user)
         loaded = next(query for query in describe(scope, monitor).queries if query.relationship)
-    assert (loaded.relationship, loaded.to_one) == ("Order.user", True)
+    assert (loaded.relationship, loaded.to_one) == ("Order.user", (True,))
 
 
 def test_the_calls_of_two_lines_are_told_apart_and_add_up(engine):
