@@ -5,15 +5,19 @@ from __future__ import annotations
 import pytest
 
 from querywatch.fingerprint import take_fingerprint
-from querywatch.records import CallSite, ScopeQuery, ScopeRecord
+from querywatch.records import CallSite, ScopeQuery, ScopeRecord, Step
+
+SELECT = "SELECT orders.id FROM orders WHERE orders.user_id = ?"
+ENDS = ("commit", "rollback")
 
 
-def query(statement="SELECT orders.id FROM orders WHERE orders.user_id = ?", **changes):
+def query(statement=SELECT, **changes):
+    dialect = changes.get("dialect", "sqlite")
     values = {
         "statement": statement,
-        "fingerprint": take_fingerprint(statement, "sqlite"),
+        "fingerprint": take_fingerprint(statement, dialect),
         "database": "shop",
-        "dialect": "sqlite",
+        "dialect": dialect,
         "calls": changes.get("contexts", 1),
         "contexts": 1,
         "total_s": 0.01,
@@ -25,8 +29,26 @@ def query(statement="SELECT orders.id FROM orders WHERE orders.user_id = ?", **c
     return ScopeQuery(**(values | changes))
 
 
-def scope(*queries, name="GET /users"):
-    return ScopeRecord(name=name, kind="request", started_at=1000.0, duration_s=2.0, queries=queries)
+def scope(*queries, name="GET /users", steps=(), **changes):
+    """Build the record of a scope.
+
+    Args:
+        queries: What ran.
+        name: Of the scope.
+        steps: In which order: texts of statements, "commit" and "rollback"; the ends of transactions are counted.
+        changes: Other fields.
+    """
+    values = {
+        "name": name,
+        "kind": "request",
+        "started_at": 1000.0,
+        "duration_s": 2.0,
+        "queries": queries,
+        "steps": tuple(Step(each) if each in ENDS else Step("statement", each, "shop") for each in steps),
+        "commits": steps.count("commit"),
+        "rollbacks": steps.count("rollback"),
+    }
+    return ScopeRecord(**(values | changes))
 
 
 @pytest.fixture
