@@ -22,8 +22,8 @@ AT_ONCE = (
     "loop at shop/views.py:44."
 )
 DEFAULTS = (
-    "Map User with __mapper_args__ = {'eager_defaults': True}, so that the flush brings back what the database made; or "
-    "do not read it."
+    "Map User with __mapper_args__ = {'eager_defaults': True}, so that the flush brings back what the database made; "
+    "or do not read it."
 )
 
 
@@ -66,9 +66,7 @@ def test_the_refreshes_of_a_hierarchy_are_one_group(detect, queries, subjects):
         pytest.param({"act": "refresh"}, {}, "in_query", AT_ONCE, id="asked-for"),
         pytest.param({"act": "refresh"}, {"commits": 1}, "in_query", AT_ONCE, id="asked-for-and-one-commit-elsewhere"),
         pytest.param({"act": "refresh"}, {"commits": 9}, "expire_on_commit", AFTER_COMMIT, id="asked-for-after-each"),
-        pytest.param(
-            {"cause": "defaults"}, {"others": [INSERT]}, "eager_defaults", DEFAULTS, id="made-by-the-database"
-        ),
+        pytest.param({"cause": "defaults"}, {"others": [INSERT]}, "eager_defaults", DEFAULTS, id="made-by-database"),
         pytest.param({"cause": "defaults"}, {"others": [OTHER_INSERT]}, "in_query", AT_ONCE, id="nothing-was-written"),
     ],
 )
