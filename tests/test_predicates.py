@@ -120,7 +120,15 @@ def test_reads_columns_by_role(dialect, sql, expected):
     [
         pytest.param(
             "SELECT * FROM a JOIN b ON a.id = b.id LIMIT ? OFFSET ?",
-            StatementFacts("SELECT", ("a", "b"), has_limit=True, has_offset=True, locks_rows=False, is_aggregate=False),
+            StatementFacts(
+                "SELECT",
+                ("a", "b"),
+                has_limit=True,
+                has_offset=True,
+                locks_rows=False,
+                is_aggregate=False,
+                starred=("a", "b"),
+            ),
             id="limit-and-offset",
         ),
         pytest.param(
@@ -137,7 +145,15 @@ def test_reads_columns_by_role(dialect, sql, expected):
         ),
         pytest.param(
             "UPDATE a SET x = 1",
-            StatementFacts("UPDATE", ("a",), has_limit=False, has_offset=False, locks_rows=False, is_aggregate=False),
+            StatementFacts(
+                "UPDATE",
+                ("a",),
+                has_limit=False,
+                has_offset=False,
+                locks_rows=False,
+                is_aggregate=False,
+                assigned=("x",),
+            ),
             id="update",
         ),
         pytest.param("nonsense (((", None, id="nonsense"),
