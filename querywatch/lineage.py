@@ -83,6 +83,11 @@ class Lineage:
             known = self._selects.get(mark.entity_base)
             if known is None or (rows or 0) > (known.rows or 0):
                 self._selects[mark.entity_base] = load
+            for name, is_one, base in mark.joined:
+                joined = mark._replace(
+                    kind="eager", path=(name,), to_one=(is_one,), entity=base, parent=mark.entity_base
+                )
+                self._loads.setdefault(base, []).append(_Load(joined, site, rows))
         elif mark.path:
             self._loads.setdefault(mark.entity_base, []).append(load)
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from querywatch.parsing import NODE_LIMIT, find_language, quiet_parser
 from querywatch.shape import take_shape
 
 if TYPE_CHECKING:
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
 
 #: Shapes kept parsed. A parse takes 0.5 to 20 ms and holds the GIL.
 _KEPT = 512
-#: sqlglot takes exponential time for some texts, such as twenty JOINs without ON; it stops here instead.
-_NODE_LIMIT = 10_000
-_SQLGLOT_NAMES = {"postgresql": "postgres", "mariadb": "mysql", "mssql": "tsql"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +106,11 @@ def _parse(shape: str, dialect: str) -> tuple[tuple[TablePredicates, ...], State
     import sqlglot  # noqa: PLC0415
 
     try:
-        # `?::` would be read as an operator of JSON.
-        language = _SQLGLOT_NAMES.get(dialect, dialect) or None
-        tree = sqlglot.parse_one(shape.replace("?::", "? ::"), read=language, max_nodes=_NODE_LIMIT)
-        return tuple(_read_tables(tree)), _read_facts(tree)
+        with quiet_parser():
+            # `?::` would be read as an operator of JSON.
+            text = shape.replace("?::", "? ::")
+            tree = sqlglot.parse_one(text, read=find_language(dialect), max_nodes=NODE_LIMIT)
+            return tuple(_read_tables(tree)), _read_facts(tree)
     except Exception:  # noqa: BLE001 -- whatever a parser makes of a text, the caller only has less to go on
         return (), None
 

@@ -110,6 +110,7 @@ class ScopeQuery:
         parent_base: The same of the class whose attribute was read, None for anything else.
         attribute: Column attribute that was read, such as `User.bio`; None where no such read asked.
         lazy: Strategy of the relationship as mapped, such as `select` or `dynamic`; None where no relationship asked.
+        deletes: Whether the objects of the relationship are deleted with their parent.
         cause: Of a refresh: `expired` or `defaults`; of a deferred load: `polymorphic`; else None.
         same_parameters: True if every inspected call had equal parameters, None if only one was inspected.
         looked_up: Columns compared by `=` with a value that changed from one call to the next.
@@ -121,6 +122,7 @@ class ScopeQuery:
         streamed: Whether results were read row by row (`yield_per`, `stream_results`).
         is_text: Whether the application wrote the text itself (`text()`, `exec_driver_sql`).
         columns: Columns of the result, None where not known.
+        is_housekeeping: Whether it reads no table of the application: the catalog, a setting, `SELECT 1`.
         waits: Whether the function of `call_site` or the one that called it sleeps, as loops that poll do.
     """
 
@@ -151,6 +153,7 @@ class ScopeQuery:
     parent_base: str | None = None
     attribute: str | None = None
     lazy: str | None = None
+    deletes: bool = False
     cause: str | None = None
     same_parameters: bool | None = None
     looked_up: tuple[str, ...] = ()
@@ -162,6 +165,7 @@ class ScopeQuery:
     streamed: bool = False
     is_text: bool = False
     columns: int | None = None
+    is_housekeeping: bool = False
     waits: bool = False
 
 

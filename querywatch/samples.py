@@ -51,6 +51,8 @@ class LoadMark(NamedTuple):
         parent: Base of the hierarchy of the class whose attribute was read; finds the line that loaded it.
         attributes: Columns that are loaded late, such as `("User.bio",)`, at most a few.
         lazy: Strategy of the last relationship as mapped.
+        deletes: Whether its objects are deleted with their parent.
+        joined: Relationships that the SELECT joins because they are mapped so: name, whether to one, base class.
         cause: Of a refresh: `expired`, or `defaults` for values that the database made; of a deferred load:
             `polymorphic` where a subclass's own columns were not selected.
         package: Top-level package of the mapped class.
@@ -64,6 +66,8 @@ class LoadMark(NamedTuple):
     parent: str | None = None
     attributes: tuple[str, ...] = ()
     lazy: str | None = None
+    deletes: bool = False
+    joined: tuple[tuple[str, bool, str], ...] = ()
     cause: str | None = None
     package: str | None = None
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from querywatch.callsite import describe_caller
 from querywatch.compiled import locks_rows, read_keys
+from querywatch.dialects import is_system_table
 from querywatch.holding import Holding, IdleTime, Wait
 from querywatch.lineage import Lineage
 from querywatch.lookups import find_looked_up
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from querywatch.config import Config
 
+_WRITES = frozenset({"INSERT", "UPDATE", "DELETE", "MERGE", "REPLACE"})
 # What a function that polls calls between two looks.
 _WAITS = frozenset({"sleep"})
 # What the ORM does with one parent after the other, and loads its children for.
@@ -255,6 +257,7 @@ def _describe_group(
             parent_base=mark.parent,
             attribute=_find_attribute(asker),
             lazy=mark.lazy,
+            deletes=mark.deletes,
             cause=mark.cause,
             same_parameters=not any(each.changed for each in compared) if compared else None,
             looked_up=tuple(looked_up),
@@ -266,6 +269,7 @@ def _describe_group(
             streamed=any(each.streamed for each in group),
             is_text=group[0].is_text,
             columns=next((each.columns for each in group if each.columns is not None), None),
+            is_housekeeping=_is_housekeeping(fingerprint, database.dialect),
             waits=_waits(asker.code) or any(_waits(code) for code, _line in outers),
         )
 
@@ -279,6 +283,8 @@ def _find_kind(asker: Asker) -> str | None:
         return kind
     if kind == "select":
         return "get" if "get" in asker.acts else None
+    if kind == "deferred" and asker.acts[:1] == ("refresh",):
+        return "refresh"
     return kind
 
 
@@ -292,6 +298,10 @@ def _find_attribute(asker: Asker) -> str | None:
     attributes = asker.mark.attributes
     read = next((each for each in attributes if each.partition(".")[2] == asker.attribute), None)
     return read or (attributes[0] if attributes else None)
+
+
+def _is_housekeeping(fingerprint: Fingerprint, dialect: str) -> bool:
+    return fingerprint.operation not in _WRITES and all(is_system_table(dialect, each) for each in fingerprint.tables)
 
 
 def _waits(code: CodeType | None) -> bool:

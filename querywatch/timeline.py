@@ -27,6 +27,9 @@ _MOST = 0.8
 # Kinds of a query that the application wrote itself.
 _ASKED = frozenset({None, "get"})
 _CHANGES = frozenset({"UPDATE", "DELETE"})
+_INSERTS = frozenset({"INSERT"})
+# A row is looked for by a SELECT, or by an UPDATE that tells how many rows it changed.
+_LOOKS = frozenset({"SELECT", "UPDATE"})
 _WRITES = frozenset({"INSERT", "UPDATE", "DELETE", "MERGE", "REPLACE"})
 
 
@@ -86,13 +89,19 @@ class Timeline:
         return any(not set(tables).isdisjoint(written) for written in self._list_written(turn, _WRITES))
 
     def looks_up(self, turn: Collection[Step], table: str) -> bool:
-        """Tell whether the application looked for a row of *table* in a turn."""
-        for step in turn:
-            for query in self._queries.get(step.statement, ()):
-                if query.kind in _ASKED and query.looked_up and query.fingerprint.operation == "SELECT":
-                    if table in query.fingerprint.tables:
-                        return True
-        return False
+        """Tell whether the application looked for a row of *table* in a turn, by a SELECT or an UPDATE."""
+        return any(
+            query.kind in _ASKED
+            and query.looked_up
+            and query.fingerprint.operation in _LOOKS
+            and table in query.fingerprint.tables
+            for step in turn
+            for query in self._queries.get(step.statement, ())
+        )
+
+    def inserts(self, turn: Collection[Step], table: str) -> bool:
+        """Tell whether a row was inserted into *table* in a turn."""
+        return any(table in written for written in self._list_written(turn, _INSERTS))
 
     def _is_claim(self, statement: str, queries: list[ScopeQuery]) -> bool:
         query = queries[0]

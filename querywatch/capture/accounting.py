@@ -116,7 +116,7 @@ class Accounting:
         module = find_dialect(engine.dialect.name)
         self.account = self._build_account(
             fetches_lazily=module is not None and module.fetches_lazily(engine.dialect),
-            knows_rowcount=module is not None and module.knows_select_rowcount(engine.dialect),
+            count_rows=module.find_row_counter(engine.dialect) if module is not None else None,
         )
 
     @property
@@ -127,7 +127,7 @@ class Accounting:
     # -- once for each query
 
     def _build_account(  # noqa: C901 - see `account`
-        self, *, fetches_lazily: bool, knows_rowcount: bool
+        self, *, fetches_lazily: bool, count_rows: Callable[[Any], int] | None
     ) -> Callable[[Any, str, Any, Any, float, float], None]:
         """Build the function that counts one execution: a closure, whose names are found faster than attributes."""
         number, long_s, look_s = self.number, self.long_s, min(self.slow_s, self.long_s)
@@ -166,8 +166,8 @@ class Accounting:
                     look(scope, samples, Execution(statement, parameters, context, elapsed))
                 if not context._is_server_side:
                     if not fetches_lazily:
-                        if knows_rowcount:
-                            samples.rows.append(cursor.rowcount)
+                        if count_rows is not None:
+                            samples.rows.append(count_rows(cursor))
                         return
                     if cursor.description is None:
                         samples.rows.append(cursor.rowcount)

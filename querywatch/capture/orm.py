@@ -22,6 +22,8 @@ _ATTRIBUTES_LIMIT = 8
 _PATH_LIMIT = 6
 # No loader option fills these: each use of the collection is a SELECT.
 _QUERIED_LAZY = frozenset({"dynamic", "write_only"})
+_JOINED_LAZY = frozenset({"joined", False})
+_joined: WeakKeyDictionary[Any, tuple[tuple[str, bool, str], ...]] = WeakKeyDictionary()
 # Mapper -> whether such a relationship leads to it: few applications have one, and looking for it takes time.
 _queried: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
 
@@ -34,7 +36,7 @@ def read_load_mark(context: Any) -> LoadMark:
     """
     try:
         statement = context.invoked_statement
-        if statement is None or not getattr(statement, "is_select", False):
+        if statement is None or not (statement.is_select or getattr(statement, "is_from_statement", False)):
             return NO_MARK
         options = context.execution_options.get("_sa_orm_load_options")
         if options is not None:
@@ -63,6 +65,7 @@ def _describe_path(kind: str, statement: Any, parent: str | None) -> LoadMark:
         entity_base=target.base_mapper.class_.__name__,
         parent=parent,
         lazy=str(last.lazy),
+        deletes=bool(last.cascade.delete),
         package=last.parent.class_.__module__.partition(".")[0],
     )
 
@@ -100,7 +103,9 @@ def _describe_select(statement: Any) -> LoadMark:
     mapper = subject.mapper
     relationship = _find_queried_relationship(statement, mapper)
     # Of columns alone no object is made, and so none is loaded that could lack something.
-    loads = any(isinstance(each, FromClause) and not isinstance(each, FunctionElement) for each in statement._raw_columns)
+    loads = any(
+        isinstance(each, FromClause) and not isinstance(each, FunctionElement) for each in statement._raw_columns
+    )
     return LoadMark(
         kind="select" if relationship is None else "lazy_load",
         path=() if relationship is None else (_name_attribute(relationship),),
@@ -109,8 +114,21 @@ def _describe_select(statement: Any) -> LoadMark:
         entity_base=mapper.base_mapper.class_.__name__ if loads else None,
         parent=None if relationship is None else relationship.parent.base_mapper.class_.__name__,
         lazy=None if relationship is None else str(relationship.lazy),
+        joined=_list_joined(mapper) if loads else (),
         package=mapper.class_.__module__.partition(".")[0],
     )
+
+
+def _list_joined(mapper: Any) -> tuple[tuple[str, bool, str], ...]:
+    """Return the relationships that each SELECT of a class joins, as it is mapped: name, to one, base class."""
+    known = _joined.get(mapper)
+    if known is None:
+        known = _joined[mapper] = tuple(
+            (_name_attribute(each), not each.uselist, each.mapper.base_mapper.class_.__name__)
+            for each in mapper.relationships
+            if each.lazy in _JOINED_LAZY
+        )
+    return known
 
 
 def _find_queried_relationship(statement: Any, mapper: Any) -> Any:

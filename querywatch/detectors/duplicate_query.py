@@ -127,7 +127,5 @@ def _build(scope: ScopeRecord, queries: Sequence[ScopeQuery]) -> Finding:
         total_s=sum(query.total_s for query in queries),
         first_seen_at=seen_at,
         last_seen_at=seen_at,
-        evidence=DuplicateQueryEvidence(
-            sql=most.fingerprint.sql, calls=calls, scope_calls=scope.calls, lines=lines
-        ),
+        evidence=DuplicateQueryEvidence(sql=most.fingerprint.sql, calls=calls, scope_calls=scope.calls, lines=lines),
     )

@@ -3,7 +3,8 @@
 In:  a closed scope.
 Out: one finding for the scope.
 
-A limit of the scope's own goes before that of the settings, which are for requests and jobs and not for whole programs.
+What reads no table of the application (the catalog, a setting, `SELECT 1`) is not counted: a driver asks such things on
+the first connection. A limit of the scope's own goes before that of the settings, which are for requests and jobs and not for whole programs.
 """
 
 from __future__ import annotations
@@ -64,8 +65,9 @@ def detect(scope: ScopeRecord, config: Config) -> Iterator[Finding]:
     max_queries = scope.max_queries or (config.max_queries if is_limited else None)
     max_db_s = scope.max_db_s or (config.max_db_s if is_limited else None)
     broken = []
-    if max_queries is not None and scope.calls > max_queries:
-        broken.append(f"{scope.calls:,} statements where {max_queries:,} are allowed")
+    calls = _count([query for query in scope.queries if not query.is_housekeeping])
+    if max_queries is not None and calls > max_queries:
+        broken.append(f"{calls:,} statements where {max_queries:,} are allowed")
     if max_db_s is not None and scope.total_s > max_db_s:
         broken.append(f"{scope.total_s:,.2f} s in the database where {max_db_s:g} s are allowed")
     if not broken:
@@ -91,7 +93,7 @@ def detect(scope: ScopeRecord, config: Config) -> Iterator[Finding]:
         first_seen_at=seen_at,
         last_seen_at=seen_at,
         evidence=ScopeBudgetEvidence(
-            calls=scope.calls, max_queries=max_queries, db_s=scope.total_s, max_db_s=max_db_s, costliest=costliest
+            calls=calls, max_queries=max_queries, db_s=scope.total_s, max_db_s=max_db_s, costliest=costliest
         ),
     )
 
@@ -100,7 +102,7 @@ def _rank(scope: ScopeRecord, *, by_time: bool) -> list[list[ScopeQuery]]:
     """Return the statements that cost most of what there is too much of, each with its queries from any line."""
     groups: dict[object, list[ScopeQuery]] = defaultdict(list)
     for query in scope.queries:
-        if query.calls:
+        if query.calls and not query.is_housekeeping:
             groups[query.fingerprint.id, query.database].append(query)
     cost = _sum_time if by_time else _count
     return sorted(groups.values(), key=cost, reverse=True)[:_NAMED]

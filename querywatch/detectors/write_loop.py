@@ -83,12 +83,16 @@ def detect(scope: ScopeRecord, config: Config) -> Iterator[Finding]:
         most = max(queries, key=lambda query: query.calls)
         facts = parse_facts(most.statement, most.dialect)
         turns = timeline.list_turns({query.statement for query in queries})
-        if facts is not None and _could_be_one(most, facts, contexts, turns):
+        if facts is not None and _could_be_one(most, facts, contexts, turns, timeline):
             yield _build(scope, queries, facts, turns, timeline)
 
 
 def _could_be_one(
-    query: ScopeQuery, facts: StatementFacts, contexts: int, turns: Sequence[tuple[Step, ...]]
+    query: ScopeQuery,
+    facts: StatementFacts,
+    contexts: int,
+    turns: Sequence[tuple[Step, ...]],
+    timeline: Timeline,
 ) -> bool:
     if not facts.tables or is_system_table(query.dialect, facts.tables[0]) or facts.copies_rows or query.waits:
         return False
@@ -96,6 +100,9 @@ def _could_be_one(
         return False  # the load that flushes is what loops, and is told
     if 2 * query.batches >= contexts or 2 * query.errors >= contexts or len(query.outer_sites) >= contexts - 1:
         return False
+    table = facts.tables[0]
+    if query.fingerprint.operation == "UPDATE" and _in_most(turns, lambda turn: timeline.inserts(turn, table)):
+        return False  # tried before an INSERT, which is told
     if _in_most(turns, _has_savepoint) or _in_most(turns, _is_tried_again):
         return False
     if query.fingerprint.operation not in {"UPDATE", "DELETE"}:
@@ -168,8 +175,8 @@ def _advise(
         return "upsert", f"Collect the rows and run the upsert once {where}, with a list of all rows as its parameters."
     if query.fingerprint.operation == "INSERT" and _in_most(turns, lambda turn: timeline.looks_up(turn, table)):
         return "upsert", (
-            f"Collect the rows and run one INSERT with ON CONFLICT for all of them {where}, instead of a SELECT and an "
-            "INSERT for each."
+            f"Collect the rows and run one INSERT with ON CONFLICT for all of them {where}, instead of looking for each "
+            "of them first."
         )
     if _in_most(turns, _commits):
         return "single_commit", f"Commit once {where}: each commit waits for the disk."

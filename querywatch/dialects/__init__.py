@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from querywatch.dialects import postgres, sqlite
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from sqlalchemy import Dialect, Engine
@@ -42,8 +42,8 @@ class DialectModule(Protocol):
     def fetches_lazily(self, dialect: Dialect) -> bool:
         """Whether the driver does the work of a SELECT while its rows are fetched, outside server-side cursors."""
 
-    def knows_select_rowcount(self, dialect: Dialect) -> bool:
-        """Whether `cursor.rowcount` of a SELECT is the number of its rows."""
+    def find_row_counter(self, dialect: Dialect) -> Callable[[Any], int] | None:
+        """Return what tells, right after the execution, how many rows a driver's cursor has; None if nothing does."""
 
     def describe_obstacle(self, engine: Engine) -> str | None:
         """Say why this engine's plans cannot be taken (ends a sentence that begins with its name); None if they can."""

@@ -11,6 +11,7 @@ what-ifs never keeps an ALTER TABLE waiting, and a refused one does not end the 
 from __future__ import annotations
 
 import contextlib
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from querywatch.dialects import postgres_plan
@@ -19,7 +20,7 @@ from querywatch.errors import ExplainError, ExplainTimeoutError
 from querywatch.records import IndexSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from sqlalchemy import Dialect, Engine
 
@@ -45,9 +46,9 @@ def fetches_lazily(dialect: Dialect) -> bool:  # noqa: ARG001 -- the protocol's 
     return False
 
 
-def knows_select_rowcount(dialect: Dialect) -> bool:
-    """Whether `cursor.rowcount` of a SELECT is the number of its rows."""
-    return dialect.driver in _DRIVERS_WITH_ROWCOUNT
+def find_row_counter(dialect: Dialect) -> Callable[[Any], int] | None:
+    """Most drivers give the rows of a SELECT as `rowcount`."""
+    return attrgetter("rowcount") if dialect.driver in _DRIVERS_WITH_ROWCOUNT else None
 
 
 def describe_obstacle(engine: Engine) -> str | None:  # noqa: ARG001 -- the protocol's signature

@@ -44,9 +44,14 @@ def fetches_lazily(dialect: Dialect) -> bool:
     return not dialect.is_async
 
 
-def knows_select_rowcount(dialect: Dialect) -> bool:  # noqa: ARG001 -- the protocol's signature
-    """It is -1: the library does not know how many rows will come."""
-    return False
+def find_row_counter(dialect: Dialect) -> Callable[[Any], int] | None:
+    """The library does not know how many rows will come; aiosqlite's adapter has them all."""
+    return _count_buffered if dialect.is_async else None
+
+
+def _count_buffered(cursor: Any) -> int:
+    rows: int = cursor.rowcount if cursor.description is None else len(cursor._rows)  # noqa: SLF001 - SQLAlchemy's adapter
+    return rows
 
 
 def describe_obstacle(engine: Engine) -> str | None:

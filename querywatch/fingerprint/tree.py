@@ -8,32 +8,17 @@ The only module here that imports sqlglot, so it is itself imported late. One pa
 
 from __future__ import annotations
 
-import logging
 import re
-import threading
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import sqlglot
 from sqlglot import ErrorLevel, exp
 
 from querywatch.fingerprint.tokens import Reading, first_word
+from querywatch.parsing import NODE_LIMIT, find_language, quiet_parser
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-#: Nodes that the parser may build, counting those it throws away: it tries `a JOIN b JOIN c` in 2**n ways.
-NODE_LIMIT = 10_000
-
-_LANGUAGES = {
-    "postgresql": "postgres",
-    "cockroachdb": "postgres",
-    "mysql": "mysql",
-    "mariadb": "mysql",
-    "sqlite": "sqlite",
-    "mssql": "tsql",
-    "oracle": "oracle",
-}
 
 
 def read_tree(shape: str, dialect: str) -> Reading | None:
@@ -46,8 +31,8 @@ def read_tree(shape: str, dialect: str) -> Reading | None:
     Returns:
         None for what the parser does not understand, or would take too long for.
     """
-    language = _LANGUAGES.get(dialect, "")
-    with _quiet_parser():
+    language = find_language(dialect)
+    with quiet_parser():
         try:
             trees = sqlglot.parse(_quote_marks(shape, dialect), dialect=language, max_nodes=NODE_LIMIT)
             parts = [_read_statement(tree, language) for tree in trees if tree is not None]
@@ -233,7 +218,7 @@ _PRECISION = re.compile(r"(?i)\b(interval|time|timestamp|timestamptz) ?\(\?\) (?
 
 def _quote_marks(shape: str, dialect: str) -> str:
     """Write `?` as a string: the parser takes one in more places (`DATE ?`), and `?` is an operator on PostgreSQL."""
-    language = _LANGUAGES.get(dialect, "")
+    language = find_language(dialect)
     if not language:
         # [name] where no array could be indexed is a name.
         shape = _BRACKETED.sub(r'"\1"', shape)
@@ -241,25 +226,3 @@ def _quote_marks(shape: str, dialect: str) -> str:
         shape = _PRECISION.sub(r"\1 ", shape)
     pattern = _POSTGRES_MARK if language == "postgres" else _MARK
     return pattern.sub(lambda match: match.group(1) or "'?'", shape)
-
-
-_this_thread = threading.local()
-
-
-class _NotWhileParsing(logging.Filter):
-    def filter(self, record: logging.LogRecord) -> bool:  # noqa: ARG002 (the signature is logging's)
-        return not getattr(_this_thread, "parses", False)
-
-
-_NOT_WHILE_PARSING = _NotWhileParsing()
-
-
-@contextmanager
-def _quiet_parser() -> Iterator[None]:
-    # sqlglot logs what it does not know. The application may use sqlglot too, in another thread: that it may hear.
-    logging.getLogger("sqlglot").addFilter(_NOT_WHILE_PARSING)
-    _this_thread.parses = True
-    try:
-        yield
-    finally:
-        _this_thread.parses = False

@@ -57,7 +57,7 @@ class WatchedTest:
     @property
     def calls(self) -> int:
         """Executions by the drivers in all scopes of the test."""
-        return sum(query.calls for query in self.queries)
+        return sum(query.calls for query in self.queries if not query.is_housekeeping)
 
     @property
     def total_s(self) -> float:

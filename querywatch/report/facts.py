@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _SEVERITIES: tuple[Severity, ...] = ("error", "warning", "info")
 
+_CALLERS_SHOWN = 2
+
 #: How an advice was shown to help, in a few words.
 PROOFS: dict[str, str] = {
     "hypopg": "re-planned with a hypothetical index",
@@ -66,10 +68,23 @@ def facts_of_finding(finding: Finding, advice: IndexAdvice | None = None) -> Fac
         if loop
         else None,
         why=wording.one_line(finding.message),
-        at=f"{wording.one_line(str(site))}  in {wording.function_name(site.function)}" if site else None,
+        at=_place(finding) if site else None,
         fix=wording.one_line(finding.fix),
         proof=wording.one_line(_proof_of_finding(finding, advice)),
     )
+
+
+def _place(finding: Finding) -> str:
+    """Return the application's line; where a function of its own sends the statement, with the lines that call it."""
+    site = finding.call_site
+    assert site is not None
+    place = f"{wording.one_line(str(site))}  in {wording.function_name(site.function)}"
+    callers = finding.evidence.as_dict().get("called_from")
+    if isinstance(callers, list) and callers:
+        more = f" and {len(callers) - _CALLERS_SHOWN} more" if len(callers) > _CALLERS_SHOWN else ""
+        shown = ", ".join(wording.one_line(str(caller)) for caller in callers[:_CALLERS_SHOWN])
+        place += f", called from {shown}{more}"
+    return place
 
 
 def facts_of_advice(advice: IndexAdvice) -> Facts:

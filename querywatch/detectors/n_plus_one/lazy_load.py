@@ -72,10 +72,12 @@ def advise(scope: ScopeRecord, queries: Sequence[ScopeQuery]) -> Advice | None: 
         )
     elif most.kind == "eager_loop" and most.act in _WRITING_ACTS:
         fix_kind = "passive_deletes"
-        fix = (
-            f"Map {relationship} with passive_deletes=True and its foreign key with ondelete='CASCADE', so that the "
-            f"database deletes the rows; or add .options({options}) to {where}."
+        mapping = (
+            "passive_deletes=True and its foreign key with ondelete='CASCADE', so that the database deletes the rows"
         )
+        if not most.deletes:
+            mapping = "passive_deletes='all' and its foreign key with ondelete='SET NULL', so that the database lets go of the rows"
+        fix = f"Map {relationship} with {mapping}; or add .options({options}) to {where}."
     elif most.kind == "eager_loop" and most.act == "immediate":
         fix = f"Put {options} in the place of immediateload({relationship}) at {where}."
         if most.lazy == "immediate":

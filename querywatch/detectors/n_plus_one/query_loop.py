@@ -61,7 +61,10 @@ def advise(scope: ScopeRecord, queries: Sequence[ScopeQuery]) -> Advice | None: 
         message = f"{table} is read one key at a time: {calls} SELECTs by {columns}."
         return Advice("get_loop", table, message, "in_query", fix)
     if facts.is_aggregate:
-        fix_kind, fix = "aggregate", f"Run one SELECT with GROUP BY {columns} {before}, and look the results up in a dict."
+        fix_kind, fix = (
+            "aggregate",
+            f"Run one SELECT with GROUP BY {columns} {before}, and look the results up in a dict.",
+        )
     elif facts.has_limit and instance is not None and instance.order:
         fix_kind = "window"
         fix = (
