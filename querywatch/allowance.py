@@ -27,8 +27,8 @@ def is_allowed(finding: Finding, patterns: Iterable[str]) -> bool:
 
     Args:
         finding: Any finding.
-        patterns: Texts such as `User.orders`: its code, subject, `code:subject`, scope, database, fingerprint, or line as
-            `file:line`. `*` stands for any text: `shop/views.py:*` is every line of a file.
+        patterns: Texts such as `User.orders`: its code, subject, `code:subject`, scope, database, fingerprint, or its
+            line as `file:line`. `*` stands for any text: `shop/views.py:*` is every line of a file.
     """
     return matches(finding, patterns) or _has_comment(finding)
 

@@ -101,7 +101,7 @@ class ScopeQuery:
         parent_rows: Rows of the statements that loaded those objects, None where unknown.
         relationship: Such as `User.orders`, None where no relationship asked.
         kind: What asked: `lazy_load`, `eager_loop`, `eager`, `refresh`, `deferred`, `get`, or None for the rest.
-        act: What the application asked of the ORM that led here, such as `flush` or `merge`; None for a plain execution.
+        act: What the application asked of the ORM that led here, such as `flush` or `merge`; None for nothing.
         is_orm_load: Whether it was sent while the ORM loaded an attribute, a cascade or a merge.
         path: Relationships from the class of the application's SELECT to what is loaded: `("User.orders",)`.
         to_one: For each relationship of `path`, whether it leads to one object.
@@ -114,7 +114,7 @@ class ScopeQuery:
         cause: Of a refresh: `expired` or `defaults`; of a deferred load: `polymorphic`; else None.
         same_parameters: True if every inspected call had equal parameters, None if only one was inspected.
         looked_up: Columns compared by `=` with a value that changed from one call to the next.
-        keys: Columns of each key of the one table that is read: the primary key, and unique ones; empty where not known.
+        keys: Columns of each key of the one table that is read, primary and unique; empty where not known.
         locks_rows: Whether it was written as FOR UPDATE, which not every database has.
         batches: Calls that carried several rows (executemany, insertmanyvalues).
         max_rows: Rows of the largest result that was fetched as a whole, None where not known.
@@ -236,12 +236,14 @@ class EagerLoad:
     Args:
         relationship: Such as `User.orders`.
         strategy: `selectin`, `joined`, `subquery` or `immediate`.
+        is_mapped: Whether the mapping asks for it, and not an option of the SELECT.
         objects: Parents it was loaded for, None where not known.
         read: Whether anything read it.
         call_site: The line of the SELECT, None where not recorded.
         database: Where it ran.
         fingerprint: Id of the statement that loaded it.
-        total_s: Seconds of the statements that only loaded it; 0 for a join.
+        statements: Statements that loaded nothing else; 0 for a join.
+        total_s: Seconds of those.
     """
 
     relationship: str
@@ -251,6 +253,8 @@ class EagerLoad:
     call_site: CallSite | None
     database: str
     fingerprint: str
+    is_mapped: bool = False
+    statements: int = 0
     total_s: float = 0.0
 
 
@@ -277,7 +281,8 @@ class ScopeRecord:
         longest_wait: The time of `pool_wait_s`, None where it waited for less than a millisecond.
         max_queries: Executions it may have by a limit of its own, None where the settings' holds.
         max_db_s: Seconds it may spend in the databases by a limit of its own, None where the settings' holds.
-        eager_loads: What was loaded eagerly; empty unless attribute reads were watched.
+        eager_loads: What was loaded eagerly, as far as nobody can read it any more; empty for a scope that is open, or
+            whose attribute reads were not watched.
     """
 
     name: str | None

@@ -3,8 +3,8 @@
 In:  the steps of a closed scope, in their order.
 Out: the runs of a statement by unit of work; what stood between two of them.
 
-A worker takes a job, does it and commits, again and again in one scope. Each job is a unit of work of its own: what runs
-once for each job is no loop that could be one statement. So in such a scope runs are counted within each transaction.
+A worker takes a job, does it and commits, again and again in one scope. Each job is a unit of work of its own: what
+runs once for each job is no loop that could be one statement. So there, runs are counted within each transaction.
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ from querywatch.capture.idle import note_idle, note_running
 from querywatch.capture.orm import read_load_mark
 from querywatch.capture.parameters import find_changed, keep_plain
 from querywatch.capture.pool import find_checkout_scope
+from querywatch.capture.reads import note_select
 from querywatch.dialects import find_dialect
 from querywatch.samples import (
     NO_MARK,
@@ -325,6 +326,8 @@ class Accounting:
         counts = samples.askers.setdefault(asker, [0, 0])
         counts[0] += weight
         samples.last_asker = asker
+        if scope.reads is not None and mark is not NO_MARK:
+            note_select(scope, samples, asker, context)
         if not is_new_act:
             return
         counts[1] += weight
@@ -334,7 +337,7 @@ class Accounting:
             scope.trail.append(samples)
 
     def _look_again(self, samples: Samples, execution: Execution, mark: LoadMark, weight: int) -> tuple[Asker, bool]:
-        """Return who asked for a repetition, and whether it was a new act: a flush may send a statement for each row."""
+        """Return who asked for a repetition, and whether it was a new act: a flush may send one for each row."""
         _note_changes(samples, execution)
         self._note_repetition(samples, execution.context)
         caller = find_caller(mark.package)

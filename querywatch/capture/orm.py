@@ -74,6 +74,8 @@ def _describe_refresh(statement: Any, state: Any) -> LoadMark:
     mapper = state.mapper
     only = statement._compile_options._only_load_props
     names = sorted(name for name in only or () if name in mapper.column_attrs)
+    if only and not set(names).difference(_list_key(mapper)):
+        return LoadMark(kind="eager")  # refresh(user, ["orders"]): only sent to load the relationship
     if state.expired:
         kind, cause, attributes = "refresh", "expired", []
     elif not state.expired_attributes.intersection(names):
@@ -117,6 +119,10 @@ def _describe_select(statement: Any) -> LoadMark:
         joined=_list_joined(mapper) if loads else (),
         package=mapper.class_.__module__.partition(".")[0],
     )
+
+
+def _list_key(mapper: Any) -> list[str]:
+    return [mapper.get_property_by_column(column).key for column in mapper.primary_key]
 
 
 def _list_joined(mapper: Any) -> tuple[tuple[str, bool, str], ...]:

@@ -4,7 +4,8 @@ In:  a closed scope.
 Out: one finding for the scope.
 
 What reads no table of the application (the catalog, a setting, `SELECT 1`) is not counted: a driver asks such things on
-the first connection. A limit of the scope's own goes before that of the settings, which are for requests and jobs and not for whole programs.
+the first connection. A limit of the scope's own goes before that of the settings, which are for requests and jobs and
+not for whole programs.
 """
 
 from __future__ import annotations
@@ -102,7 +103,7 @@ def _rank(scope: ScopeRecord, *, by_time: bool) -> list[list[ScopeQuery]]:
     """Return the statements that cost most of what there is too much of, each with its queries from any line."""
     groups: dict[object, list[ScopeQuery]] = defaultdict(list)
     for query in scope.queries:
-        if query.calls and not query.is_housekeeping:
+        if query.calls and (by_time or not query.is_housekeeping):
             groups[query.fingerprint.id, query.database].append(query)
     cost = _sum_time if by_time else _count
     return sorted(groups.values(), key=cost, reverse=True)[:_NAMED]

@@ -3,9 +3,8 @@
 In:  a closed scope.
 Out: one finding for each statement and line.
 
-Only a text that the application wrote: the ORM names its columns. Only the outermost query and only real tables, since
-a `*` over a subquery that names its columns reads what it names, and EXISTS (SELECT *) reads nothing. And only where it
-matters: of a narrow table with a few rows nobody should have to name the columns.
+Only the outermost query and only real tables, since a `*` over a subquery that names its columns reads what it names,
+and EXISTS (SELECT *) reads nothing. And only where it matters: of one narrow row nobody should have to name the columns.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ CODE = "select-star"
 
 # What a result must have, either of them, to be worth a word.
 _COLUMNS = 10
-_ROWS = 20
+_ROWS = 2
 _CATALOGS = ("pg_", "sqlite_", "information_schema.", "mysql.", "performance_schema.", "sys.")
 
 
@@ -64,7 +63,7 @@ def detect(scope: ScopeRecord, config: Config) -> Iterator[Finding]:  # noqa: AR
     """
     groups: dict[object, list[ScopeQuery]] = defaultdict(list)
     for query in scope.queries:
-        if query.is_text and query.fingerprint.operation == "SELECT" and "*" in query.statement and _is_large(query):
+        if query.fingerprint.operation == "SELECT" and "*" in query.statement and _is_large(query):
             groups[query.fingerprint.id, query.database, query.call_site].append(query)
     for queries in groups.values():
         facts = parse_facts(queries[0].statement, queries[0].dialect)

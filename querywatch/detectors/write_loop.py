@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 CODE = "write-loop"
 
 _OPERATIONS = frozenset({"INSERT", "UPDATE", "DELETE", "MERGE", "REPLACE"})
+_CHANGES = frozenset({"UPDATE", "DELETE"})
 _UPSERTS = frozenset({"MERGE", "REPLACE"})
 _FLUSHES = frozenset({"flush", "autoflush"})
 # Share of the turns of a loop that have to look alike.
@@ -96,16 +97,20 @@ def _could_be_one(
 ) -> bool:
     if not facts.tables or is_system_table(query.dialect, facts.tables[0]) or facts.copies_rows or query.waits:
         return False
-    if query.act == "autoflush" and query.is_orm_load:
-        return False  # the load that flushes is what loops, and is told
-    if 2 * query.batches >= contexts or 2 * query.errors >= contexts or len(query.outer_sites) >= contexts - 1:
+    table, operation = facts.tables[0], query.fingerprint.operation
+    if (
+        2 * query.batches >= contexts
+        or 2 * query.errors >= contexts
+        or len(query.outer_sites) >= contexts - 1
+        or _in_most(turns, _has_savepoint)
+        or _in_most(turns, _is_tried_again)
+        # The load that flushes is what loops, and is told.
+        or (query.act == "autoflush" and query.is_orm_load)
+        # Tried before an INSERT, which is told.
+        or (operation == "UPDATE" and _in_most(turns, lambda turn: timeline.inserts(turn, table)))
+    ):
         return False
-    table = facts.tables[0]
-    if query.fingerprint.operation == "UPDATE" and _in_most(turns, lambda turn: timeline.inserts(turn, table)):
-        return False  # tried before an INSERT, which is told
-    if _in_most(turns, _has_savepoint) or _in_most(turns, _is_tried_again):
-        return False
-    if query.fingerprint.operation not in {"UPDATE", "DELETE"}:
+    if operation not in _CHANGES:
         return True
     return bool(query.looked_up) and (query.act in _FLUSHES or not _is_guarded(query, facts))
 
@@ -175,11 +180,16 @@ def _advise(
         return "upsert", f"Collect the rows and run the upsert once {where}, with a list of all rows as its parameters."
     if query.fingerprint.operation == "INSERT" and _in_most(turns, lambda turn: timeline.looks_up(turn, table)):
         return "upsert", (
-            f"Collect the rows and run one INSERT with ON CONFLICT for all of them {where}, instead of looking for each "
-            "of them first."
+            f"Collect the rows and run one INSERT with ON CONFLICT for all of them {where}, instead of looking for "
+            "each of them first."
         )
     if _in_most(turns, _commits):
         return "single_commit", f"Commit once {where}: each commit waits for the disk."
+    return _advise_one_transaction(query, where)
+
+
+def _advise_one_transaction(query: ScopeQuery, where: str) -> tuple[str, str]:
+    """The same for rows that are already committed together."""
     if query.act == "autoflush":
         return "no_autoflush", (
             f"A SELECT in the loop flushes what is pending each time: put the loop at {query.call_site} into "

@@ -72,12 +72,12 @@ def advise(scope: ScopeRecord, queries: Sequence[ScopeQuery]) -> Advice | None: 
         )
     elif most.kind == "eager_loop" and most.act in _WRITING_ACTS:
         fix_kind = "passive_deletes"
-        mapping = (
-            "passive_deletes=True and its foreign key with ondelete='CASCADE', so that the database deletes the rows"
+        # Without a delete cascade the rows stay, and CASCADE in the database would delete them.
+        passive, action = ("True", "CASCADE") if most.deletes else ("'all'", "SET NULL")
+        fix = (
+            f"Map {relationship} with passive_deletes={passive} and its foreign key with ondelete='{action}', so that "
+            f"the database does it; or add .options({options}) to {where}."
         )
-        if not most.deletes:
-            mapping = "passive_deletes='all' and its foreign key with ondelete='SET NULL', so that the database lets go of the rows"
-        fix = f"Map {relationship} with {mapping}; or add .options({options}) to {where}."
     elif most.kind == "eager_loop" and most.act == "immediate":
         fix = f"Put {options} in the place of immediateload({relationship}) at {where}."
         if most.lazy == "immediate":
