@@ -133,6 +133,7 @@ def _build_monitor(config: Config, engine: Engine | None) -> Monitor:
     for exporter in (*start_exporters(config, monitor.snapshot), LateSpanScopes()):
         monitor.add_exporter(exporter)
     _monitors.add(monitor)
+    monitor.begin()
     if engine is not None:
         monitor.watch_engine(engine)
         return monitor

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from querywatch.aggregate import Aggregate
 from querywatch.background import Background
 from querywatch.capture.engine import EngineCapture
+from querywatch.capture.reads import unwatch_reads, watch_reads
 from querywatch.examiner import Examiner, Listeners
 from querywatch.fingerprint import take_fingerprint
 from querywatch.planning import Planning
@@ -196,6 +197,8 @@ class Monitor:
         ends_at = time.monotonic() + timeout_s
         self._background.flush(timeout_s)
         self._background.stop(max(0.0, ends_at - time.monotonic()))
+        # Not before: what ended last was looked at just now, and may have been read until then.
+        unwatch_reads(id(self))
         self._captures.clear()
         self._listeners.close()
 
@@ -256,6 +259,10 @@ class Monitor:
     def closed(self) -> bool:
         """Whether `close` was called."""
         return self._closed
+
+    def begin(self) -> None:
+        """Begin to watch the reads of as many scopes as the settings ask for."""
+        watch_reads(id(self), self.config.unused_eager_loads)
 
     def watch_engine(self, engine: Engine) -> EngineCapture:
         """Begin to count the statements of *engine*."""

@@ -14,12 +14,15 @@ import time
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from querywatch.reading import read_shares
+
 if TYPE_CHECKING:
     from types import CodeType
 
     from sqlalchemy import Engine
 
     from querywatch.holding import Holding
+    from querywatch.reading import ScopeReads
     from querywatch.records import Database, Fingerprint
 
 #: A bind of a statement: its place from 0, or its name.
@@ -304,7 +307,6 @@ class OpenScope:
         "__weakref__",
         "closed",
         "commits",
-        "eager",
         "ended_at",
         "evicted",
         "examined_at",
@@ -316,7 +318,7 @@ class OpenScope:
         "max_db_s",
         "max_queries",
         "name",
-        "read",
+        "reads",
         "reported",
         "rollbacks",
         "slots",
@@ -353,10 +355,8 @@ class OpenScope:
         self.max_db_s: float | None = None
         #: The latest scope that began inside of this one: its statements may run on this one's connections.
         self.inner: OpenScope | None = None
-        #: Relationships that were read, None where reads are not watched.
-        self.read: set[str] | None = None
-        #: Relationships that were loaded eagerly, and what is known of each.
-        self.eager: dict[str, Any] | None = None
+        #: Relationships that were loaded eagerly and read, None where reads are not watched.
+        self.reads: ScopeReads | None = None
 
     def note_end(self, kind: str) -> None:
         """Note that a transaction ended.
@@ -405,6 +405,8 @@ def begin_scope(name: str | None, kind: str) -> OpenScope:
         kind: As in `records.ScopeRecord`.
     """
     scope = OpenScope(name, kind)
+    if read_shares.share:
+        scope.reads = read_shares.choose()
     outer = current_scope.get()
     if outer is not None and not outer.closed:
         outer.last_started, outer.last_samples = outer.find_latest()

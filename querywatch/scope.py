@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from querywatch.decoration import decorate, describe
 from querywatch.errors import ConfigError
 from querywatch.holding import Holding
+from querywatch.reading import read_shares
 from querywatch.samples import (
     OpenScope,
     begin_scope,
@@ -72,6 +73,7 @@ def split_scope(scope: OpenScope, name: str, kind: str) -> None:
     if scope.closed:
         return
     ended, fresh = OpenScope(scope.name, scope.kind), OpenScope(name, kind)
+    fresh.reads = read_shares.choose() if read_shares.share else None
     if scope.holding is not None and scope.holding.held > 0:
         # The connections it holds go on with it, and so does the time in which they lie idle.
         fresh.last_started, fresh.last_samples = scope.last_started, scope.last_samples

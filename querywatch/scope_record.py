@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from querywatch.callsite import describe_caller
 from querywatch.compiled import locks_rows, read_keys
 from querywatch.dialects import is_system_table
+from querywatch.eager_loads import list_eager_loads
 from querywatch.holding import Holding, IdleTime, Wait
 from querywatch.lineage import Lineage
 from querywatch.lookups import find_looked_up
@@ -131,6 +132,7 @@ def is_interesting(scope: OpenScope, samples: list[Samples], config: Config) -> 
         or (max_queries is not None and len(samples) > max_queries)
         or (max_db_s is not None and sum(each.folded.total_s for each in samples) > max_db_s)
         or (holding is not None and bool(holding.idle or holding.pool_waits or holding.pool_timeouts))
+        or (scope.reads is not None and bool(scope.reads.selects))
     )
 
 
@@ -174,6 +176,7 @@ def build_record(scope: OpenScope, sink: Sink, find_fingerprint: Callable[[str, 
         longest_wait=_describe_wait(holding.wait) if holding.wait is not None else None,
         max_queries=scope.max_queries,
         max_db_s=scope.max_db_s,
+        eager_loads=tuple(list_eager_loads(scope, sink, find_fingerprint)),
     )
 
 

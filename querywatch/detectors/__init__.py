@@ -13,6 +13,7 @@ from querywatch.detectors import (
     scope_budget,
     select_star,
     slow_query,
+    unused_eager_load,
     write_loop,
 )
 
@@ -38,6 +39,7 @@ DETECTORS: tuple[Detector, ...] = (
     n_plus_one,
     duplicate_query,
     write_loop,
+    unused_eager_load,
     slow_query,
     select_star,
     large_result,
