@@ -13,18 +13,21 @@ is not the one that asked: the line that called it is.
 
 from __future__ import annotations
 
+import dis
 import os
 import sys
 import sysconfig
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from types import CodeType
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
 from querywatch.records import CallSite
 
 if TYPE_CHECKING:
-    from types import CodeType, FrameType
+    from collections.abc import Mapping
+    from types import FrameType
 
 _APPLICATION, _INSTALLED, _NOBODY, _SQLALCHEMY = range(4)
 
@@ -41,9 +44,14 @@ _ACTS = {
 }
 # How an attribute is read, written and deleted, with its name in `self.key`.
 _ACCESSES = frozenset({"__get__", "__set__", "__delete__"})
+_PROXY = "_AssociationProxy_"
+_NOTED = _ACTS.keys() | _ACCESSES
 _COMPREHENSIONS = frozenset({"<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>", "<lambda>"})
 # How a program reads an attribute whose name it does not know.
 _READERS = frozenset({"getattr", "attrgetter", "__getattribute__"})
+# Instructions of CPython that call, and that make one text of several.
+_CALLS = frozenset({"CALL", "CALL_FUNCTION_EX", "CALL_KW", "PRECALL"})
+_JOINS = frozenset({"BINARY_OP", "BUILD_STRING"})
 
 _OWN_FOLDER = str(Path(__file__).parent) + os.sep
 _OWN_APPLICATIONS = tuple(_OWN_FOLDER + name + os.sep for name in ("demo",))
@@ -100,12 +108,11 @@ class _Climb:
                 if owner is None:
                     owner = owners[file] = _find_owner(file)
                 if owner == _SQLALCHEMY:
-                    if code.co_name in _ACTS or code.co_name in _ACCESSES:
+                    if code.co_name in _NOTED:
                         self._note(frame, code.co_name)
                 # A compiled jinja2 template carries its template's file name, but line numbers of generated code.
-                elif owner == _APPLICATION:
-                    if "__jinja_template__" not in frame.f_globals:
-                        return frame
+                elif owner == _APPLICATION and "__jinja_template__" not in frame.f_globals:
+                    return frame
                 elif owner == _INSTALLED:
                     self.fallback = self.fallback or frame
                     if self.preferred is None and self.package is not None and _belongs(frame, self.package):
@@ -119,11 +126,23 @@ class _Climb:
     def _note(self, frame: FrameType, name: str) -> None:
         if name in _ACCESSES:
             # The outermost one: of an association proxy, the name that the application wrote.
-            self.attribute = getattr(frame.f_locals.get("self"), "key", None) or self.attribute
+            self.attribute = _find_key(frame.f_locals) or self.attribute
             return
         self.acts += (_ACTS[name],)
         if name == "_flush":
             self.flush = frame.f_locals.get("flush_context")
+
+
+def _find_key(variables: Mapping[str, Any]) -> str | None:
+    """Return the name of an attribute, from the variables of the function that reads it for everybody."""
+    descriptor = variables.get("self")
+    key: str | None = getattr(descriptor, "key", None)
+    if key is None or not key.startswith(_PROXY):
+        return key
+    # A proxy's own key is made up; only the class knows its name.
+    owner = variables.get("owner") or type(variables.get("instance", variables.get("obj")))
+    found = (name for each in owner.__mro__ for name, value in vars(each).items() if value is descriptor)
+    return next(found, None)
 
 
 def find_caller(package: str | None = None) -> Caller:
@@ -135,8 +154,9 @@ def find_caller(package: str | None = None) -> Caller:
     climb = _Climb(package)
     frame = climb.find_application(sys._getframe(1))  # noqa: SLF001 - the documented way that inspect and logging use too
     acts, attribute, flush = climb.acts, climb.attribute, climb.flush
-    if frame is not None and attribute is not None and _reads_any(frame.f_code, attribute):
-        frame = _climb_past(climb, frame, attribute) or frame
+    # Where an installed package stands in between (a template engine, a serializer), it did the reading.
+    if frame is not None and attribute is not None and climb.fallback is None:
+        frame = _find_reader(climb, frame, attribute) or frame
     frame = frame or climb.preferred or climb.fallback
     if frame is None:
         return Caller(None, 0, acts, attribute, flush)
@@ -157,39 +177,64 @@ def find_outer(caller: Caller) -> tuple[CodeType, int] | None:
     return None if outer is None else (outer.f_code, outer.f_lineno)
 
 
-def _climb_past(climb: _Climb, frame: FrameType, attribute: str) -> FrameType | None:
-    """Return the first frame further out that names what it reads."""
-    passed = frame.f_code
-    while True:
-        outer = climb.find_application(frame.f_back)
-        if outer is None:
-            return None
-        function = _find_function(outer)
-        # The function that a comprehension stands in is the same place.
-        if not _reads_any(function.f_code, attribute) and passed not in function.f_code.co_consts:
-            return outer
-        frame, passed = function, function.f_code
+def _find_reader(climb: _Climb, frame: FrameType, attribute: str) -> FrameType | None:
+    """Return the first frame, from *frame* outwards, that does not read whatever it is told to; None if all do."""
+    found: FrameType | None = frame
+    while found is not None:
+        function = _find_function(found)
+        if not _reads_any(function.f_code) or _names(function.f_code, attribute):
+            return found
+        found = climb.find_application(function.f_back)
+    return None
 
 
 def _find_function(frame: FrameType) -> FrameType:
     """Return the frame of the function that a comprehension stands in: a function to Python, but to nobody else."""
-    while frame.f_code.co_name in _COMPREHENSIONS and frame.f_back is not None:
-        frame = frame.f_back
+    while frame.f_code.co_name in _COMPREHENSIONS:
+        outer = frame.f_back
+        # A generator may be run, and a lambda called, from anywhere.
+        if outer is None or frame.f_code not in outer.f_code.co_consts:
+            break
+        frame = outer
     return frame
 
 
-def _reads_any(code: CodeType, attribute: str) -> bool:
-    """Tell whether a function reads attributes by names it is given, and *attribute* is not one it names itself."""
-    if _READERS.isdisjoint(code.co_names) or attribute in code.co_names:
-        return False
-    return not any(_names(each, attribute) for each in code.co_consts)
+def _reads_any(code: CodeType) -> bool:
+    """Tell whether a function, or a comprehension in it, reads attributes by names that it is given."""
+    if not _READERS.isdisjoint(code.co_names) and _takes_names(code):
+        return True
+    return any(_reads_any(each) for each in code.co_consts if _is_comprehension(each))
+
+
+@lru_cache(maxsize=1024)
+def _takes_names(code: CodeType) -> bool:
+    """Tell whether a name that is read is not written there, as that of `getattr(request, "user", None)` is."""
+    is_open = is_written = False  # between the reader's own name and its call
+    for step in dis.get_instructions(code):
+        if step.opname.startswith("LOAD_") and step.argval in _READERS:
+            is_open, is_written = True, False
+        elif step.opname == "LOAD_CONST" and isinstance(step.argval, str):
+            is_written = is_written or step.argval.replace(".", "").isidentifier()
+        elif step.opname in _JOINS:
+            is_written = False
+        elif is_open and step.opname in _CALLS:
+            if not is_written:
+                return True
+            is_open = False
+    return False
 
 
 def _names(constant: object, attribute: str) -> bool:
-    """Tell whether a text such as `author.name`, or one of several, names *attribute*."""
-    if isinstance(constant, tuple):
+    """Tell whether a function, a text such as `author.name`, or one of several, names *attribute*."""
+    if isinstance(constant, CodeType):
+        return attribute in constant.co_names or any(_names(each, attribute) for each in constant.co_consts)
+    if isinstance(constant, tuple | frozenset):
         return any(_names(each, attribute) for each in constant)
     return isinstance(constant, str) and attribute in constant.split(".")
+
+
+def _is_comprehension(constant: object) -> TypeGuard[CodeType]:
+    return isinstance(constant, CodeType) and constant.co_name in _COMPREHENSIONS
 
 
 def _belongs(frame: FrameType, package: str) -> bool:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import importlib
+import inspect
 import sys
 import sysconfig
 import textwrap
@@ -15,7 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from querywatch import callsite
-from querywatch.callsite import describe_caller, find_caller
+from querywatch.callsite import describe_caller, find_caller, find_outer
 
 HERE = str(Path(__file__))
 
@@ -24,21 +25,38 @@ def line_here(offset=0):
     return sys._getframe(1).f_lineno + offset
 
 
+def marked(function, mark="outer"):
+    """Return the number of the line of *function* that ends in `# <- mark`."""
+    lines, first = inspect.getsourcelines(function)
+    [number] = [number for number, text in enumerate(lines) if text.rstrip().endswith(f"# <- {mark}")]
+    return first + number
+
+
 class Probe:
     """Asks for the caller where SQLAlchemy has gone down to the driver."""
 
-    def __init__(self, engine):
+    def __init__(self, engine, package=None):
         self.seen = []
         self.engine = engine
-        names = {"seen": self.seen, "find_caller": find_caller}
+        names = {"seen": self.seen, "find_caller": find_caller, "find_outer": find_outer, "package": package}
+        source = """
+            def ask(*arguments):
+                caller = find_caller(package)
+                seen.append((caller, find_outer(caller)))
+        """
         # Of no file, or the probe itself would be the application's innermost line.
-        exec(compile("def ask(*arguments): seen.append(find_caller())", "<probe>", "exec"), names)
+        exec(compile(textwrap.dedent(source), "<probe>", "exec"), names)
         sa.event.listen(getattr(engine, "sync_engine", engine), "before_cursor_execute", names["ask"])
 
     def take(self):
-        code, line = self.seen.pop()
-        assert not self.seen
-        return describe_caller(code, line)
+        """Return the line that asked for the one statement since."""
+        return self.take_both()[0]
+
+    def take_both(self):
+        """Return it with the line that called its function."""
+        [(caller, outer)] = self.seen
+        self.seen.clear()
+        return describe_caller(caller.code, caller.line), None if outer is None else describe_caller(*outer)
 
 
 @pytest.fixture
@@ -115,7 +133,7 @@ def test_a_thread_that_runs_nothing_of_the_applications(probe):
     thread.start()
     thread.join()
     connection.close()
-    assert probe.seen == [(None, 0)]
+    assert probe.seen == [(callsite.Caller(None, 0), None)]
 
 
 def test_exec_climbs_to_the_line_that_runs_it(probe):
@@ -183,23 +201,125 @@ def test_async_goes_on_at_the_greenlets_parent():
     assert first.function == second.function == "main"
 
 
-def test_an_installed_application_is_its_innermost_line(probe, tmp_path, monkeypatch):
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """Install a package of one module `rows`."""
     packages = tmp_path / "site-packages"
-    package = packages / "installed_shop"
-    package.mkdir(parents=True)
-    (package / "__init__.py").write_text("")
-    (package / "rows.py").write_text("def read(connection, text):\n    return connection.execute(text).all()\n")
     monkeypatch.syspath_prepend(str(packages))
-    rows = importlib.import_module("installed_shop.rows")
+
+    def install(name, source):
+        package = packages / name
+        package.mkdir(parents=True)
+        (package / "__init__.py").write_text("")
+        (package / "rows.py").write_text(source)
+        monkeypatch.delitem(sys.modules, name, raising=False)
+        monkeypatch.delitem(sys.modules, f"{name}.rows", raising=False)
+        return importlib.import_module(f"{name}.rows")
+
+    return install
+
+
+def run_in_a_thread(work, *arguments):
+    """Run with nothing of the application's, such as this test, on the stack."""
+    thread = threading.Thread(target=work, args=arguments)
+    thread.start()
+    thread.join()
+
+
+def test_an_installed_application_is_its_innermost_line(probe, installed):
+    rows = installed("installed_shop", "def read(connection, text):\n    return connection.execute(text).all()\n")
     with probe.engine.connect() as connection:
-        thread = threading.Thread(target=rows.read, args=[connection, sa.text("SELECT 1")])
-        thread.start()
-        thread.join()
+        run_in_a_thread(rows.read, connection, sa.text("SELECT 1"))
     site = probe.take()
     assert (Path(site.file).name, site.line, site.function) == ("rows.py", 2, "read")
     with probe.engine.connect() as connection:
         rows.read(connection, sa.text("SELECT 1"))
     assert probe.take().line == line_here(-1), "a line of the application's own comes before any installed one"
+
+
+@pytest.mark.parametrize(
+    ("package", "expected"),
+    [
+        pytest.param(None, "qw_tools", id="class-not-known"),
+        pytest.param("qw_store", "qw_store", id="class-of-the-outer-one"),
+        pytest.param("qw_tools", "qw_tools", id="class-of-the-inner-one"),
+        pytest.param("qw", "qw_tools", id="a-name-that-only-begins-so"),
+        pytest.param("elsewhere", "qw_tools", id="class-of-neither"),
+    ],
+)
+def test_of_two_installed_packages_that_of_the_mapped_class_is_the_application(probe, installed, package, expected):
+    tools = installed("qw_tools", "def run(connection, text):\n    return connection.execute(text).all()\n")
+    store = installed("qw_store", "def read(run, *arguments):\n    return run(*arguments)\n")
+    probe = Probe(probe.engine, package)
+    with probe.engine.connect() as connection:
+        run_in_a_thread(store.read, tools.run, connection, sa.text("SELECT 1"))
+    assert Path(probe.take().file).parent.name == expected
+
+
+# -- the line that called the function
+
+
+def call_ask(probe):
+    return ask(probe)  # <- outer
+
+
+def call_in_comprehension(probe):
+    with probe.engine.connect() as connection:
+        return [connection.scalar(sa.text("SELECT 1")) for _ in range(1)]
+
+
+def call_in_generator(probe):
+    def rows():
+        with probe.engine.connect() as connection:
+            yield connection.scalar(sa.text("SELECT 1"))
+
+    return list(rows())  # <- outer
+
+
+def call_property(probe):
+    return Lazy(probe).total  # the property calls `ask`
+
+
+@pytest.mark.parametrize("run", [call_ask, call_in_generator], ids=lambda run: run.__name__)
+def test_the_line_that_called_the_function(probe, run):
+    run(probe)
+    assert probe.take_both()[1] == callsite.CallSite(callsite._shorten(HERE), marked(run), run.__name__)
+
+
+def test_of_a_comprehension_it_is_the_line_that_called_the_function_around_it(probe):
+    call_in_comprehension(probe)
+    inner, outer = probe.take_both()
+    assert (inner.function, outer.line) == ("call_in_comprehension", line_here(-2))
+
+
+def test_of_a_property_it_is_the_property(probe):
+    call_property(probe)
+    assert probe.take_both()[1].function == "Lazy.total"
+
+
+def test_of_a_thread_it_is_nothing(probe):
+    run_in_a_thread(ask, probe)
+    assert probe.take_both() == (callsite.CallSite(callsite._shorten(HERE), ASK_LINE, "ask"), None)
+
+
+def test_of_async_code_it_is_the_coroutine_that_awaits():
+    async def read(connection):
+        await connection.execute(sa.text("SELECT 1"))
+
+    async def main():
+        engine = create_async_engine("sqlite+aiosqlite://", poolclass=sa.pool.StaticPool)
+        probe = Probe(engine)
+        async with engine.connect() as connection:
+            await read(connection)
+            here = line_here(-1)
+        await engine.dispose()
+        return here, probe.take_both()
+
+    here, (inner, outer) = asyncio.run(main())
+    assert (inner.function, outer.function, outer.line) == ("read", "main", here)
+
+
+# -- whose a file is
 
 
 PURELIB = sysconfig.get_path("purelib")
@@ -220,7 +340,7 @@ STDLIB = sysconfig.get_path("stdlib")
             callsite._INSTALLED,
             id="package-below-a-folder-of-our-name",
         ),
-        pytest.param(sa.__file__, callsite._NOBODY, id="sqlalchemy"),
+        pytest.param(sa.__file__, callsite._SQLALCHEMY, id="sqlalchemy"),
         pytest.param(f"{STDLIB}/asyncio/tasks.py", callsite._NOBODY, id="standard-library"),
         pytest.param(callsite.__file__, callsite._NOBODY, id="querywatch"),
         pytest.param("<string>", callsite._NOBODY, id="no-file"),
