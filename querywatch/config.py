@@ -36,7 +36,7 @@ class Config:
         max_db_s: Seconds a scope may spend in the databases; None for any time. Above 0.
         unused_eager_loads: Share of scopes, 0 to 1, in which reads of relationships are watched for eager loads unused.
         sample_scopes: Share of scopes, 0 to 1, that are examined for findings. Statistics count all of them.
-        allow: Findings to leave out: codes, subjects, `code:subject`, scopes, databases, fingerprints, `file:line`, with `*`.
+        allow: Findings to leave out: codes, subjects, `code:subject`, scopes, databases, `file:line`; `*` for any text.
         explain: Ask the database for the plans of slow and busy statements.
         explain_per_minute: At most this many EXPLAINs a minute. At least 1.
         explain_timeout_s: Limit of one EXPLAIN on the server, in seconds. Above 0, at most a day.

@@ -128,7 +128,7 @@ def is_interesting(scope: OpenScope, samples: list[Samples], config: Config) -> 
     return (
         any(each.folded.samples > 1 or each.folded.slow_calls for each in samples)
         or any((each.folded.max_rows or 0) >= config.large_result_rows for each in samples)
-        or any(each.is_text and "*" in each.shape for each in samples)
+        or any("*" in each.shape.replace("(*)", "") for each in samples)
         or (max_queries is not None and len(samples) > max_queries)
         or (max_db_s is not None and sum(each.folded.total_s for each in samples) > max_db_s)
         or (holding is not None and bool(holding.idle or holding.pool_waits or holding.pool_timeouts))

@@ -4,7 +4,7 @@ In:  a closed scope.
 Out: one finding for each statement and line.
 
 Only the outermost query and only real tables, since a `*` over a subquery that names its columns reads what it names,
-and EXISTS (SELECT *) reads nothing. And only where it matters: of one narrow row nobody should have to name the columns.
+and EXISTS (SELECT *) reads nothing. And only where it matters: of one narrow row nobody should have to name columns.
 """
 
 from __future__ import annotations
