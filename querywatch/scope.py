@@ -134,26 +134,39 @@ class watch:  # noqa: N801 - reads as a statement: with watch("GET /users")
     Args:
         name: Low-cardinality name, such as `GET /users` or `nightly-invoices`. No ids in it.
         kind: What it is to the reports.
+        max_queries: Statements it may send, None for the setting `max_queries`. At least 1.
+        max_db_s: Seconds it may spend in the databases, None for the setting `max_db_s`. Above 0.
 
     Raises:
-        ConfigError: Used as a decorator without a name.
+        ConfigError: Used as a decorator without a name, or a limit is out of its range.
     """
 
-    def __init__(self, name: str, kind: str = "watch") -> None:
+    def __init__(
+        self, name: str, kind: str = "watch", *, max_queries: int | None = None, max_db_s: float | None = None
+    ) -> None:
         if callable(name):
             raise ConfigError(
                 f"watch needs a name for the scope, got {describe(name)}. "
                 f'Write it above the function as @querywatch.watch("{getattr(name, "__name__", "name")}").'
             )
+        for limit, value in (("max_queries", max_queries), ("max_db_s", max_db_s)):
+            if value is not None and not value > 0:
+                raise ConfigError(f"{limit} must be above 0, got {value!r}. For no limit, leave it out.")
         self.name = name
         self.kind = kind
+        self.max_queries = max_queries
+        self.max_db_s = max_db_s
         # A stack, because one object may be entered again while it is entered.
         self._entered: list[tuple[OpenScope, OpenScope | None]] = []
 
     def __enter__(self) -> Self:
         outer = current_scope.get()
-        self._entered.append((open_scope(self.name, self.kind), outer))
+        self._entered.append((self._limit(open_scope(self.name, self.kind)), outer))
         return self
+
+    def _limit(self, scope: OpenScope) -> OpenScope:
+        scope.max_queries, scope.max_db_s = self.max_queries, self.max_db_s
+        return scope
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -190,7 +203,10 @@ class watch:  # noqa: N801 - reads as a statement: with watch("GET /users")
         Raises:
             ConfigError: *function* is a class, or cannot be called.
         """
-        return decorate(function, lambda: watch(self.name, self.kind), self._suspend)
+        return decorate(function, self._repeat, self._suspend)
+
+    def _repeat(self) -> watch:
+        return watch(self.name, self.kind, max_queries=self.max_queries, max_db_s=self.max_db_s)
 
     def _suspend(self) -> SuspendedScope:
-        return SuspendedScope(begin_scope(self.name, self.kind))
+        return SuspendedScope(self._limit(begin_scope(self.name, self.kind)))

@@ -386,3 +386,32 @@ def test_a_name_given_late_is_the_scopes(engine, monitor):
     close_scope(scope, "GET /users/{id}")
     assert calls_by_scope(monitor) == {("GET /users/{id}", "request"): (1, 1)}
     assert isinstance(scope, OpenScope)
+
+
+# -- limits of a scope's own
+
+
+def send_four(engine):
+    with engine.begin() as connection:
+        connection.execute(sa.text("CREATE TABLE seen (id INTEGER)"))
+        for number in range(3):
+            connection.execute(sa.text("INSERT INTO seen (id) VALUES (:id)"), {"id": number})
+
+
+@pytest.mark.parametrize(("limit", "found"), [(None, []), (3, ["scope-budget"]), (4, [])])
+@pytest.mark.parametrize("form", ["with", "decorator"])
+def test_a_watch_may_have_a_budget(engine, monitor, limit, found, form):
+    watch = querywatch.watch("job", max_queries=limit)
+    if form == "with":
+        with watch:
+            send_four(engine)
+    else:
+        watch(send_four)(engine)
+    monitor.flush()
+    assert [finding.code for finding in monitor.findings()] == found
+
+
+@pytest.mark.parametrize("limits", [{"max_queries": 0}, {"max_db_s": 0.0}, {"max_db_s": -1}])
+def test_a_budget_is_above_0(limits):
+    with pytest.raises(querywatch.ConfigError, match=r"must be above 0, got .* leave it out"):
+        querywatch.watch("job", **limits)
