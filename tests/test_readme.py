@@ -30,8 +30,50 @@ COMMAND = Path(sys.executable).with_name("querywatch")
 SCRIPT = """\
 from sqlalchemy import create_engine, text
 with create_engine("sqlite://").connect() as connection:
+    connection.execute(text("CREATE TABLE users (name TEXT)"))
     for number in range(20):
-        connection.execute(text("SELECT name FROM sqlite_master WHERE name = :name"), {"name": str(number)})
+        connection.execute(text("SELECT name FROM users WHERE name = :name"), {"name": str(number)})
+"""
+
+# What a block that imports nothing stands in: an application.
+APPLICATION = """\
+from sqlalchemy import ForeignKey, create_engine, select
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
+import querywatch
+
+class Base(DeclarativeBase):
+    pass
+
+class User(Base):
+    __tablename__ = "users"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    orders: Mapped[list["Order"]] = relationship()
+
+class Order(Base):
+    __tablename__ = "orders"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id"))
+
+engine = create_engine("sqlite:///shop.db")
+Base.metadata.create_all(engine)
+with Session(engine) as session:
+    session.add_all([User(orders=[Order()]) for _ in range(50)])
+    session.commit()
+session = Session(engine)
+
+def list_users(session):
+    return [len(user.orders) for user in session.scalars(select(User))]
+
+"""
+CONFTEST = """\
+import pytest
+
+@pytest.fixture
+def client():
+    class Client:
+        def get(self, path):
+            return path
+    return Client()
 """
 
 
@@ -82,8 +124,26 @@ def test_every_block_is_tested_by_one_of_these():
 
 @pytest.mark.parametrize("code", params_of("python"))
 def test_python_runs_as_it_stands(code, tmp_path):
-    done = run([sys.executable, "-W", "error", "-c", code], tmp_path)
+    if "def test_" in code:
+        (tmp_path / "test_shop.py").write_text(code)
+        (tmp_path / "conftest.py").write_text(CONFTEST)
+        command = [sys.executable, "-m", "pytest", "-p", "no:asyncio", "-q", "--querywatch"]
+        assert "1 passed" in run(command, tmp_path).stdout
+        return
+    # As a file, because a finding has a line.
+    (tmp_path / "program.py").write_text(code if "import " in code else APPLICATION + code)
+    done = run([sys.executable, "-W", "error", "program.py"], tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_replay_prints_what_is_shown(tmp_path):
+    [code] = [block.code for block in BLOCKS if "querywatch.prove(" in block.code]
+    [shown] = [block.code for block in BLOCKS if block.code.startswith("replayed")]
+    (tmp_path / "program.py").write_text(APPLICATION + code)
+    printed = run([sys.executable, "program.py"], tmp_path).stdout
+    assert [reduce_numbers(line) for line in printed.splitlines()] == [
+        reduce_numbers(line) for line in shown.splitlines()
+    ]
 
 
 @pytest.mark.parametrize("code", params_of("bash"))
@@ -97,6 +157,8 @@ def test_commands_work_as_they_stand(code, tmp_path):
             assert re.search(rf"^{arguments[0]}:", (ROOT / "Makefile").read_text(), re.MULTILINE), line
         elif program == "pip":
             assert_extras_exist(arguments)
+        elif program == "pytest":
+            assert arguments == ["--querywatch"]  # tests/plugins run it
         else:
             assert program == "querywatch"
             assert {name.removeprefix("QUERYWATCH_").lower() for name in variables} <= set(field_names())

@@ -40,10 +40,10 @@ DETECTORS: tuple[Detector, ...] = (
     duplicate_query,
     write_loop,
     unused_eager_load,
-    slow_query,
     select_star,
     large_result,
     long_transaction,
     pool_wait,
     scope_budget,
+    slow_query,
 )
