@@ -51,6 +51,25 @@ def looked_up(statement, changed, dialect="sqlite"):
         pytest.param("SELECT id FROM o WHERE tenant_id = ? AND id IN (?, ?)", {1, 2}, (), id="batches"),
         pytest.param("SELECT id FROM o WHERE tenant_id = ? AND id IN (?, ?)", {LENGTH}, (), id="a-shorter-batch"),
         pytest.param("SELECT id FROM o WHERE name LIKE ?", {0}, (), id="search"),
+        pytest.param("SELECT id FROM o WHERE tenant_id = ? AND id IN (?)", {1}, ("id",), id="a-list-of-one"),
+        pytest.param("SELECT id FROM o WHERE o.id IN (%(id_1)s::INTEGER)", {"id_1"}, ("id",), id="a-cast-list-of-one"),
+        pytest.param('SELECT id FROM o WHERE "ID" IN ( ? )', {0}, ("ID",), id="a-quoted-list-of-one"),
+        pytest.param("SELECT id FROM o WHERE id NOT IN (?)", {0}, (), id="not-in-a-list-of-one"),
+        pytest.param("SELECT id FROM o WHERE t = ? AND (a > ? OR a = ? AND id > ?)", {1, 2, 3}, (), id="keyset-of-two"),
+        pytest.param("SELECT id FROM o WHERE a = ? OR b = ?", {0, 1}, (), id="one-or-the-other"),
+        pytest.param("SELECT id FROM o WHERE a = ? AND (b = ? OR c = ?)", {0}, ("a",), id="a-key-and-an-or"),
+        pytest.param("SELECT id FROM o WHERE NOT (a = ?)", {0}, (), id="not"),
+        pytest.param("SELECT id FROM o JOIN p ON p.o_id = o.id AND p.k = ? WHERE o.a = ?", {0}, ("k",), id="of-a-join"),
+        pytest.param("UPDATE o SET a = ? WHERE id = ?", {0, 1}, ("id",), id="update-of-each-row"),
+        pytest.param("UPDATE o SET a = ? WHERE id = ?", {0}, (), id="update-of-one-row-again"),
+        pytest.param("UPDATE o SET a = (SELECT b FROM p WHERE p.id = ?) WHERE o.id = ?", {0}, (), id="update-subquery"),
+        pytest.param(
+            "UPDATE o SET a = (SELECT b FROM p WHERE p.id = ?) WHERE o.id = ?", {0, 1}, ("id",), id="update-both"
+        ),
+        pytest.param("UPDATE o SET a = ?", {0}, (), id="update-of-all-rows"),
+        pytest.param("update o set a=?,b=? where id=? and version=?", {0, 2}, ("id",), id="update-in-small-letters"),
+        pytest.param("UPDATE o SET v=%(v)s WHERE o.id = %(o_id)s", {"v", "o_id"}, ("id",), id="update-by-names"),
+        pytest.param("DELETE FROM o WHERE id = ?", {0}, ("id",), id="delete-of-each-row"),
         pytest.param("SELECT id FROM o WHERE a = 1 AND b = 'x'", {TEXT}, ("a", "b"), id="values-in-the-text"),
         pytest.param("SELECT id FROM o WHERE a = 1 AND b > 2", {TEXT}, (), id="a-range-in-the-text"),
         pytest.param("SELECT id FROM o WHERE a = 1 LIMIT 5 OFFSET 10", {TEXT}, (), id="pages-in-the-text"),
@@ -96,6 +115,36 @@ def looked_up_by(request):
         ),
         pytest.param(
             lambda value: sa.select(Order.id).where(Order.tenant_id == 1, Order.id.in_(range(value))), (), id="batches"
+        ),
+        pytest.param(lambda value: sa.select(Order.id).where(Order.id.in_([value])), ("id",), id="a-list-of-one"),
+        pytest.param(
+            lambda value: sa.select(Order.id).where(
+                sa.or_(Order.tenant_id > value, sa.and_(Order.tenant_id == value, Order.id > value))
+            ),
+            (),
+            id="keyset-of-two",
+        ),
+        pytest.param(
+            lambda value: (
+                sa.update(Order)
+                .where(Order.id == value)
+                .values(tenant_id=value)
+                .returning(Order.id)
+                .execution_options(synchronize_session=False)
+            ),
+            ("id",),
+            id="update-of-each-row",
+        ),
+        pytest.param(
+            lambda value: (
+                sa.update(Order)
+                .where(Order.id == 1)
+                .values(tenant_id=value)
+                .returning(Order.id)
+                .execution_options(synchronize_session=False)
+            ),
+            (),
+            id="update-of-one-row",
         ),
         pytest.param(lambda value: sa.text(f"SELECT id FROM orders WHERE user_id = {value}"), ("user_id",), id="text"),
     ],
