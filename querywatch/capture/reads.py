@@ -227,7 +227,8 @@ def _read_facts(state: Any) -> _Facts:
             strategy = dict(value.strategy).get("lazy")
             if strategy in _STRATEGIES and "eager_from_alias" not in value.local_opts:
                 strategies[steps[-1]] = str(strategy or "joined")
-    mappers = [entity.mapper for entity in state._entities if getattr(entity, "mapper", None) is not None]
+    # Of columns and bundles no object is made; this attribute is that of an entity.
+    mappers = [entity.mapper for entity in state._entities if hasattr(entity, "_with_polymorphic_mappers")]
     mappers += [relationship.mapper for relationship in joined]
     return _Facts(tuple(dict.fromkeys(mappers)), tuple(dict.fromkeys(joined)), strategies)
 
