@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Table, UniqueConstraint
+from sqlalchemy import Join, Table, UniqueConstraint
 
 
 def read_operation(compiled: Any) -> tuple[str | None, str | None]:
@@ -52,9 +52,8 @@ def read_keys(compiled: Any) -> tuple[tuple[str, ...], ...]:
         froms = statement.get_final_froms()
         if len(froms) != 1:
             return ()
-        # Of a joined-table hierarchy, whose key has one name in all of its tables.
-        table = froms[0] if isinstance(froms[0], Table) else getattr(froms[0], "left", None)
-        if not isinstance(table, Table):
+        table = _find_keyed(froms[0])
+        if table is None:
             return ()
         keys = [table.primary_key.columns]
         keys += [each.columns for each in table.constraints if isinstance(each, UniqueConstraint)]
@@ -62,6 +61,18 @@ def read_keys(compiled: Any) -> tuple[tuple[str, ...], ...]:
         return tuple(tuple(column.name for column in key) for key in keys if key)
     except Exception:  # noqa: BLE001 - as above
         return ()
+
+
+def _find_keyed(element: Any) -> Table | None:
+    """Return the table whose keys are those of a whole join: one of them finds the rows of one object."""
+    if not isinstance(element, Join):
+        return element if isinstance(element, Table) else None
+    table, right = _find_keyed(element.left), element.right
+    if table is None or element.isouter or not isinstance(right, Table):
+        return table  # an option's join has an alias on its right
+    # Of a joined-table hierarchy, whose tables share one key.
+    shared = all(any(each.column.table is table for each in key.foreign_keys) for key in right.primary_key.columns)
+    return table if shared and len(right.primary_key.columns) else None
 
 
 def locks_rows(compiled: Any) -> bool:
