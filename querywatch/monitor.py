@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from querywatch.aggregate import Aggregate
 from querywatch.background import Background
 from querywatch.capture.engine import EngineCapture
-from querywatch.capture.reads import unwatch_reads, watch_reads
+from querywatch.capture.watched_classes import unwatch_reads, watch_reads
 from querywatch.examiner import Examiner, Listeners
 from querywatch.fingerprint import take_fingerprint
 from querywatch.planning import Planning
