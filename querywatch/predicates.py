@@ -70,6 +70,7 @@ class StatementFacts:
         assigned: Columns that an UPDATE sets.
         copies_rows: Whether an INSERT takes its rows from a SELECT.
         is_upsert: Whether an INSERT says what to do with a row that is there already.
+        written: Tables that it writes to, also in a CTE.
         starred: Tables whose columns the outermost query takes by `*`, also through subqueries that do the same.
     """
 
@@ -82,6 +83,7 @@ class StatementFacts:
     assigned: tuple[str, ...] = ()
     copies_rows: bool = False
     is_upsert: bool = False
+    written: tuple[str, ...] = ()
     starred: tuple[str, ...] = ()
 
 
@@ -162,8 +164,18 @@ def _read_facts(tree: Any) -> StatementFacts:
         ),
         copies_rows=isinstance(tree, exp.Insert) and isinstance(tree.expression, exp.Query),
         is_upsert=isinstance(tree, exp.Insert) and bool(tree.args.get("conflict") or tree.args.get("alternative")),
+        written=tuple(dict.fromkeys(_list_written(tree))),
         starred=tuple(dict.fromkeys(_list_starred(tree, named))),
     )
+
+
+def _list_written(tree: Any) -> Iterator[str]:
+    from sqlglot import exp  # noqa: PLC0415
+
+    for write in tree.find_all(exp.Insert, exp.Update, exp.Delete, exp.Merge):
+        table = write.this.this if isinstance(write.this, exp.Schema) else write.this
+        if isinstance(table, exp.Table) and table.name:
+            yield _name_table(table)
 
 
 def _list_starred(query: Any, ctes: dict[str, Any]) -> Iterator[str]:

@@ -31,6 +31,8 @@ _INSERTS = frozenset({"INSERT"})
 # A row is looked for by a SELECT, or by an UPDATE that tells how many rows it changed.
 _LOOKS = frozenset({"SELECT", "UPDATE"})
 _WRITES = frozenset({"INSERT", "UPDATE", "DELETE", "MERGE", "REPLACE"})
+# What only reads or writes tables, or marks a place in the transaction: the rest may change what a SELECT gives.
+_PLAIN = _WRITES | {"SELECT", "SAVEPOINT", "RELEASE", "ROLLBACK", "EXPLAIN"}
 
 
 class Timeline:
@@ -88,6 +90,16 @@ class Timeline:
         """Tell whether one of *tables* was written in a turn."""
         return any(not set(tables).isdisjoint(written) for written in self._list_written(turn, _WRITES))
 
+    def resets(self, turn: Collection[Step]) -> bool:
+        """Tell whether a turn did what lets a SELECT give other rows: another schema, another role, a function."""
+        for step in turn:
+            for query in self._queries.get(step.statement, ())[:1]:
+                operation = query.fingerprint.operation
+                calls_function = operation == "SELECT" and not query.fingerprint.tables and "(" in query.statement
+                if operation not in _PLAIN or calls_function:
+                    return True
+        return False
+
     def looks_up(self, turn: Collection[Step], table: str) -> bool:
         """Tell whether the application looked for a row of *table* in a turn, by a SELECT or an UPDATE."""
         return any(
@@ -127,7 +139,11 @@ class Timeline:
     def _list_written(self, turn: Collection[Step], operations: Collection[str]) -> Iterator[tuple[str, ...]]:
         for step in turn:
             for query in self._queries.get(step.statement, ())[:1]:
-                if query.fingerprint.operation in operations:
+                operation = query.fingerprint.operation
+                facts = parse_facts(query.statement, query.dialect) if operation in {*operations, "SELECT"} else None
+                if facts is not None and facts.written:
+                    yield facts.written
+                elif operation in operations:
                     yield query.fingerprint.tables[:1]
 
 

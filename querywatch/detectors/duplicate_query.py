@@ -4,11 +4,13 @@ In:  a closed scope.
 Out: one finding for each statement over the limit.
 
 A poll repeats a statement too: it ends its transaction between two looks, to see what others wrote, and does nothing
-else meanwhile, or it sleeps. So does a worker that asks for the next job, which changes what it reads. Both are silent.
+else meanwhile, or it sleeps. So does a worker that asks for the next job, which changes what it reads. And so does what
+reads the rows of one tenant after the other, by schema or by role. All are silent.
 """
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -27,6 +29,11 @@ if TYPE_CHECKING:
 CODE = "duplicate-query"
 
 _KINDS = frozenset({None, "get"})
+# Functions that give another value each time.
+_VOLATILE = re.compile(
+    r"\b(?:random|rand|newid|uuid|gen_random_uuid|uuid_generate_v\w+|nextval|clock_timestamp)\s*\(|\bTABLESAMPLE\b",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +87,9 @@ def _may_be_kept(queries: Sequence[ScopeQuery]) -> bool:
     facts = parse_facts(first.statement, first.dialect)
     if facts is None or not facts.tables or any(query.waits or query.locks_rows for query in queries):
         return False
-    if facts.locks_rows or all(is_system_table(first.dialect, table) for table in facts.tables):
+    if facts.written or facts.locks_rows or _VOLATILE.search(first.statement):
+        return False
+    if all(is_system_table(first.dialect, table) for table in facts.tables):
         return False
     return 2 * sum(query.errors for query in queries) < sum(query.contexts for query in queries)
 
@@ -96,7 +105,7 @@ def _count_repeats(timeline: Timeline, queries: Sequence[ScopeQuery]) -> int:
     if not turns:
         return 0
     tables = queries[0].fingerprint.tables
-    repeats = [turn for turn in turns if not timeline.writes(turn, tables) and not _is_poll(turn)]
+    repeats = [turn for turn in turns if not (timeline.writes(turn, tables) or timeline.resets(turn) or _is_poll(turn))]
     return round(len(repeats) / len(turns) * (contexts - 1))
 
 

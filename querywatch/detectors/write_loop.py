@@ -31,6 +31,7 @@ _OPERATIONS = frozenset({"INSERT", "UPDATE", "DELETE", "MERGE", "REPLACE"})
 _CHANGES = frozenset({"UPDATE", "DELETE"})
 _UPSERTS = frozenset({"MERGE", "REPLACE"})
 _FLUSHES = frozenset({"flush", "autoflush"})
+_ALL_OBJECTS = {"INSERT": "Add all objects, with add_all() or relationships", "DELETE": "Delete all objects"}
 # Share of the turns of a loop that have to look alike.
 _MOST = 0.8
 
@@ -100,6 +101,8 @@ def _could_be_one(
     table, operation = facts.tables[0], query.fingerprint.operation
     if (
         2 * query.batches >= contexts
+        # Each flush sends several rows, which this statement takes one by one.
+        or (query.act in _FLUSHES and query.calls >= 2 * contexts)
         or 2 * query.errors >= contexts
         or len(query.outer_sites) >= contexts - 1
         or _in_most(turns, _has_savepoint)
@@ -117,7 +120,8 @@ def _could_be_one(
 
 def _is_guarded(query: ScopeQuery, facts: StatementFacts) -> bool:
     """Tell whether a change asks for the old value of what it sets: then its row count is the answer."""
-    compared = {column for each in parse_predicates(query.statement, query.dialect) for column in each.equality}
+    instances = parse_predicates(query.statement, query.dialect)
+    compared = {column for each in instances for column in (*each.equality, *each.listed, *each.is_null, *each.range)}
     return not compared.isdisjoint(facts.assigned)
 
 
@@ -196,7 +200,10 @@ def _advise_one_transaction(query: ScopeQuery, where: str) -> tuple[str, str]:
             "`with session.no_autoflush:`, or read before it."
         )
     if query.act == "flush":
-        return "bulk_add", f"Add all objects, with add_all() or relationships, and flush once {where}."
+        return (
+            "bulk_add",
+            f"{_ALL_OBJECTS.get(query.fingerprint.operation, 'Change all objects')}, and flush once {where}.",
+        )
     if query.fingerprint.operation == "DELETE":
         column = query.looked_up[0]
         return "executemany", f"Run one DELETE with {column} IN (...) {where}."

@@ -14,6 +14,7 @@ SELECT = "SELECT flags.value FROM flags WHERE flags.name = ?"
 OTHER = "SELECT users.id FROM users WHERE users.id = ?"
 WRITE = "UPDATE flags SET value = ? WHERE name = ?"
 OTHER_WRITE = "UPDATE users SET name = ? WHERE id = ?"
+CHANGED = "WITH x AS (UPDATE flags SET value = ? WHERE id = ? RETURNING id) SELECT count(*) FROM x"
 CLAIM = "SELECT jobs.id FROM jobs WHERE jobs.state = ? LIMIT ?"
 DONE = "UPDATE jobs SET state = ? WHERE jobs.id = ?"
 SAME = {"statement": SELECT, "same_parameters": True, "looked_up": ()}
@@ -57,6 +58,10 @@ def test_the_limit_is_a_setting(detect, limit, times, found):
         pytest.param([{"errors": 5}], [], id="mostly-failed-and-tried-again"),
         pytest.param([{"errors": 4}], [9], id="seldom-failed"),
         pytest.param([{"statement": "SELECT 1"}], [], id="no-table"),
+        pytest.param([{"statement": "SELECT id FROM users ORDER BY random() LIMIT ?"}], [], id="a-random-row"),
+        pytest.param([{"statement": "SELECT gen_random_uuid(), id FROM users"}], [], id="another-value-each-time"),
+        pytest.param([{"statement": "SELECT id FROM random_rows"}], [9], id="a-table-of-that-name"),
+        pytest.param([{"statement": CHANGED, "dialect": "postgresql"}], [], id="a-change-that-is-read-back"),
         pytest.param([{"statement": f"{SELECT} FOR UPDATE", "dialect": "postgresql"}], [], id="for-update"),
         pytest.param([{"statement": "SELECT name FROM sqlite_master WHERE name = ?"}], [], id="the-catalog"),
         pytest.param([{"statement": "PRAGMA user_version"}], [], id="a-pragma"),
@@ -82,11 +87,18 @@ def test_a_group_is_a_statement_of_one_database(detect, queries, counts):
         pytest.param((SELECT, "rollback"), 0, id="a-poll-that-ends-its-transaction"),
         pytest.param((SELECT, OTHER, "commit"), 1, id="a-loop-that-commits-something-else"),
         pytest.param((*[SELECT] * 9, WRITE), 1, id="seldom-written"),
+        pytest.param((SELECT, CHANGED), 0, id="written-in-a-cte"),
+        pytest.param((SELECT, "SET search_path TO ?"), 0, id="in-another-schema"),
+        pytest.param((SELECT, "SELECT set_config(?, ?, true)"), 0, id="for-another-tenant"),
+        pytest.param((SELECT, "REFRESH MATERIALIZED VIEW totals"), 0, id="what-it-reads-is-made-anew"),
+        pytest.param((SELECT, "CALL close_day(?)"), 0, id="a-procedure-is-called"),
+        pytest.param((SELECT, "SELECT 1"), 1, id="a-ping"),
+        pytest.param((SELECT, "SAVEPOINT a", "RELEASE SAVEPOINT a"), 1, id="a-savepoint"),
     ],
 )
 def test_what_stands_in_between_tells_waste_from_need(detect, turn, found):
-    others = {OTHER, WRITE, OTHER_WRITE}.intersection(turn)
-    assert len(detect(turn=turn, others=others)) == found
+    others = set(turn) - {SELECT, "commit", "rollback"}
+    assert len(detect({"dialect": "postgresql"}, turn=turn, others=others)) == found
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,30 @@ def test_acts_of_the_application_are_compared_with_the_limit(make_scope, make_qu
     assert [finding.count for finding in n_plus_one.detect(record, Config())] == counts
 
 
+@pytest.mark.parametrize(
+    ("times", "found"),
+    [
+        pytest.param([1] * 8, 0, id="each-from-a-line-of-its-own"),
+        pytest.param([2] + [1] * 7, 0, id="one-of-them-twice"),
+        pytest.param([3] + [1] * 6, 1, id="a-loop-among-them"),
+        pytest.param([4, 4], 1, id="two-loops"),
+        pytest.param([8], 1, id="one-loop"),
+    ],
+)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(LAZY, id="lazy_load"),
+        pytest.param({"kind": "refresh", "entity": "User", "entity_base": "User"}, id="refresh"),
+        pytest.param({"kind": "deferred", "attribute": "User.bio", "entity_base": "User"}, id="deferred"),
+    ],
+)
+def test_as_many_lines_as_statements_are_no_loop(make_scope, make_query, kind, times, found):
+    lines = [CallSite("shop/test_users.py", 20 + number, "test_users") for number in range(len(times))]
+    queries = [make_query(contexts=each, call_site=line, **kind) for line, each in zip(lines, times, strict=True)]
+    assert len(list(n_plus_one.detect(make_scope(*queries), Config()))) == found
+
+
 def test_one_scope_may_have_several(make_scope, make_query):
     record = make_scope(make_query(contexts=9, **LAZY), make_query(contexts=9, call_site=LINE_20))
     kinds = [finding.kind for finding in n_plus_one.detect(record, Config())]

@@ -137,12 +137,20 @@ def test_the_loads_of_a_relationship_are_one_group(detect, queries, counts):
             id="mapped-immediate-to-one",
         ),
         pytest.param(
-            {"kind": "eager_loop", "act": "cascade", "parent_site": LINE_41},
+            {"kind": "eager_loop", "act": "cascade", "deletes": True, "parent_site": LINE_41},
             "passive_deletes",
             "selectinload(User.orders)",
             "Map User.orders with passive_deletes=True and its foreign key with ondelete='CASCADE', so that the "
-            f"database deletes the rows; or add .options(selectinload(User.orders)) to {AT_41}.",
+            f"database does it; or add .options(selectinload(User.orders)) to {AT_41}.",
             id="children-loaded-to-be-deleted",
+        ),
+        pytest.param(
+            {"kind": "eager_loop", "act": "flush", "deletes": False, "parent_site": LINE_41},
+            "passive_deletes",
+            "selectinload(User.orders)",
+            "Map User.orders with passive_deletes='all' and its foreign key with ondelete='SET NULL', so that the "
+            f"database does it; or add .options(selectinload(User.orders)) to {AT_41}.",
+            id="children-loaded-to-lose-their-parent",
         ),
         pytest.param(
             {"kind": "eager_loop", "act": "merge", "parent_site": LINE_41},

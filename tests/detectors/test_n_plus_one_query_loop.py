@@ -10,6 +10,7 @@ from querywatch.records import CallSite
 
 LINES = tuple(CallSite("shop/views.py", line, "show") for line in range(20, 40))
 BY_USER = "SELECT orders.id FROM orders WHERE orders.user_id = ?"
+CHANGED = "WITH x AS (UPDATE orders SET total = ? WHERE user_id = ? RETURNING id) SELECT x.id FROM x"
 BY_KEY = "SELECT users.name FROM users WHERE users.id = ?"
 BEFORE = "before the loop at shop/views.py:44"
 IN_DICT = "and look the rows up in a dict."
@@ -60,6 +61,8 @@ def test_a_loop_is_a_statement_and_a_line(detect, queries, counts):
         pytest.param({"kind": "eager"}, 0, id="an-eager-load"),
         pytest.param({"errors": 5}, 0, id="mostly-failed-and-tried-again"),
         pytest.param({"errors": 4}, 1, id="seldom-failed"),
+        pytest.param({"rows": 9_000}, 0, id="pieces-of-a-thousand-rows"),
+        pytest.param({"rows": 8_999}, 1, id="fewer-rows"),
         pytest.param({"locks_rows": True}, 0, id="written-as-for-update"),
         pytest.param({"statement": f"{BY_USER} FOR UPDATE", "dialect": "postgresql"}, 0, id="for-update"),
         pytest.param({"statement": f"{BY_USER} FOR UPDATE", "dialect": "mysql"}, 0, id="for-update-on-mysql"),
@@ -67,6 +70,7 @@ def test_a_loop_is_a_statement_and_a_line(detect, queries, counts):
         pytest.param({"outer_sites": LINES[:8]}, 0, id="called-from-eight-of-nine-lines"),
         pytest.param({"outer_sites": LINES[:7]}, 1, id="called-from-seven-of-nine-lines"),
         pytest.param({"outer_sites": LINES[:1]}, 1, id="a-helper-that-is-called-in-a-loop"),
+        pytest.param({"statement": CHANGED, "dialect": "postgresql"}, 0, id="a-change-that-is-read-back"),
         pytest.param({"statement": "INSERT INTO orders (user_id) VALUES (?)"}, 0, id="an-insert"),
         pytest.param({"statement": "UPDATE orders SET total = ? WHERE user_id = ?"}, 0, id="an-update"),
         pytest.param({"statement": "PRAGMA table_info (orders)"}, 0, id="a-pragma"),

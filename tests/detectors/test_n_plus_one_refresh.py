@@ -49,6 +49,7 @@ def detect(make_scope, make_query):
         pytest.param([{"entity": "Admin"}], ["Admin"], id="one-subclass"),
         pytest.param([{"same_parameters": True}], [], id="one-object-is-waited-for"),
         pytest.param([{"waits": True}], [], id="a-function-that-sleeps"),
+        pytest.param([{"act": "refresh", "locks_rows": True}], [], id="locked-one-by-one"),
         pytest.param([{"act": "flush"}], [], id="values-that-a-flush-reads-back"),
         pytest.param([{"act": "autoflush"}], [], id="and-an-autoflush"),
     ],

@@ -60,6 +60,9 @@ def test_the_limit_is_a_setting(detect, statement, limit, times, found):
     ("statement", "changes", "found"),
     [
         pytest.param(INSERT, {"calls": 600, "contexts": 1}, 0, id="one-flush-of-600-rows"),
+        pytest.param(INSERT, {"act": "flush", "calls": 60, "contexts": 6}, 0, id="six-flushes-of-ten-rows"),
+        pytest.param(VERSIONED, {"act": "autoflush", "calls": 18}, 0, id="nine-flushes-of-two-rows"),
+        pytest.param(INSERT, {"act": "flush", "calls": 17}, 1, id="flushes-of-one-row-mostly"),
         pytest.param(INSERT, {"batches": 9}, 0, id="batches"),
         pytest.param(INSERT, {"batches": 5}, 0, id="mostly-batches"),
         pytest.param(INSERT, {"batches": 4}, 1, id="seldom-batches"),
@@ -78,6 +81,10 @@ def test_the_limit_is_a_setting(detect, statement, limit, times, found):
         pytest.param(UPDATE, {"looked_up": ()}, 0, id="the-same-row-again-and-again"),
         pytest.param(GUARDED, {}, 0, id="a-change-of-state-that-asks-for-the-old-one"),
         pytest.param(VERSIONED, {}, 0, id="a-version-kept-by-hand"),
+        pytest.param(f"{UPDATE} AND total IS NULL", {}, 0, id="a-claim-of-what-nobody-has"),
+        pytest.param(f"{UPDATE} AND total >= ?", {}, 0, id="a-change-of-what-there-is-enough-of"),
+        pytest.param(f"{UPDATE} AND total IN (?, ?)", {}, 0, id="a-change-of-one-of-several-states"),
+        pytest.param(f"{UPDATE} AND status IS NULL", {}, 1, id="another-column-is-asked-for"),
         pytest.param(VERSIONED, {"act": "flush"}, 1, id="a-version-kept-by-the-orm-and-a-flush-each"),
         pytest.param(COUNTER, {}, 1, id="a-counter"),
         pytest.param(UPDATE, {}, 1, id="an-update"),
@@ -161,9 +168,31 @@ def test_two_lines_are_two_groups(detect, make_query):
             INSERT,
             {"turn": [LOOK_UP, INSERT]},
             "upsert",
-            f"Collect the rows and run one INSERT with ON CONFLICT for all of them {AFTER}, instead of a SELECT and an "
-            "INSERT for each.",
+            f"Collect the rows and run one INSERT with ON CONFLICT for all of them {AFTER}, instead of looking for "
+            "each of them first.",
             id="get-or-create",
+        ),
+        pytest.param(
+            INSERT,
+            {"turn": [UPDATE, INSERT]},
+            "upsert",
+            f"Collect the rows and run one INSERT with ON CONFLICT for all of them {AFTER}, instead of looking for "
+            "each of them first.",
+            id="update-or-create",
+        ),
+        pytest.param(
+            UPDATE,
+            {"act": "flush"},
+            "bulk_add",
+            f"Change all objects, and flush once {AFTER}.",
+            id="a-flush-for-each-change",
+        ),
+        pytest.param(
+            DELETE,
+            {"act": "flush"},
+            "bulk_add",
+            f"Delete all objects, and flush once {AFTER}.",
+            id="a-flush-for-each-deletion",
         ),
     ],
 )

@@ -39,6 +39,8 @@ def detect(scope: ScopeRecord, config: Config) -> Iterator[Finding]:
             contexts = sum(query.contexts for query in queries)
             if contexts < config.n_plus_one_threshold:
                 continue
+            if contexts - 1 <= len({query.call_site for query in queries}) > 1:
+                continue  # one from each of so many lines
             in_unit = timeline.count_in_unit({query.statement for query in queries})
             if in_unit is not None and in_unit < config.n_plus_one_threshold:
                 continue

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from querywatch.records import ScopeQuery, ScopeRecord
 
 _KINDS = frozenset({None, "get"})
+# Rows for each key on average from which one SELECT for all keys is no better.
+_CHUNK_ROWS = 1_000
 
 
 def group(scope: ScopeRecord) -> Iterable[list[ScopeQuery]]:
@@ -45,7 +47,7 @@ def advise(scope: ScopeRecord, queries: Sequence[ScopeQuery]) -> Advice | None: 
     facts = parse_facts(most.statement, most.dialect)
     if not most.looked_up or facts is None or _is_tried_again(queries, contexts):
         return None
-    if facts.locks_rows or most.locks_rows:
+    if facts.locks_rows or most.locks_rows or facts.written or _reads_chunks(most):
         return None
     if not facts.tables or all(is_system_table(most.dialect, table) for table in facts.tables):
         return None
@@ -74,6 +76,11 @@ def advise(scope: ScopeRecord, queries: Sequence[ScopeQuery]) -> Advice | None: 
     else:
         fix_kind, fix = "in_query", f"Run one SELECT with {columns} IN (...) {before}, and look the rows up in a dict."
     return Advice("core_loop", table, message, fix_kind, fix)
+
+
+def _reads_chunks(query: ScopeQuery) -> bool:
+    """Tell the pieces of a whole that is too large to be read at once from the rows of a few keys."""
+    return query.rows is not None and query.rows >= _CHUNK_ROWS * query.calls
 
 
 def _find_instance(query: ScopeQuery) -> TablePredicates | None:

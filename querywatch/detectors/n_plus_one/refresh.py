@@ -3,7 +3,8 @@
 In:  a closed scope.
 Out: advice for each class: how to keep what was known, or to read it again at once.
 
-One object that is refreshed again and again is waited for, and values that a flush reads back are its own business.
+One object that is refreshed again and again is waited for, an object that is locked has to be read, and values that a
+flush reads back are its own business.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def advise(scope: ScopeRecord, queries: Sequence[ScopeQuery]) -> Advice | None:
         queries: The refreshes of one hierarchy of classes, over the limit.
     """
     most = find_most(queries)
-    if all(query.same_parameters is True for query in queries) or most.waits:
+    if all(query.same_parameters is True for query in queries) or most.waits or most.locks_rows:
         return None
     entities = {query.entity for query in queries}
     subject = str(most.entity_base if len(entities) > 1 else most.entity)
