@@ -144,7 +144,7 @@ def find_checkout_scope(context: Any) -> OpenScope:
     Args:
         context: SQLAlchemy's execution context.
     """
-    info = context.root_connection.info
+    info = _find_info(context.root_connection)
     scope: OpenScope | None = info.get(_SCOPE_KEY)
     if scope is None or scope.closed:
         scope = info[_SCOPE_KEY] = begin_scope(None, "checkout")
@@ -155,6 +155,15 @@ def find_checkout_scope(context: Any) -> OpenScope:
         if isinstance(connection, _ConnectionFairy) and connection.is_detached:
             info[_END_KEY] = _ScopeEnd(scope)
     return scope
+
+
+def _find_info(connection: Any) -> dict[str, Any]:
+    try:
+        info: dict[str, Any] = connection.info
+    except NotImplementedError:
+        # What a dialect asks on an engine's first connection goes through a stand-in, before there is a checkout.
+        info = connection.connection._connection_record.info
+    return info
 
 
 def end_checkout_scopes(number: int) -> None:

@@ -115,3 +115,15 @@ def test_a_connection_that_was_invalidated_is_held_no_more(tmp_path):
         assert (scope.holding.held, scope.holding.checkouts) == (1, 2)
     assert scope.holding.held == 0
     engine.dispose()
+
+
+def test_what_a_dialect_asks_on_the_first_connection_belongs_to_its_checkout(postgres_database):
+    engine = sa.create_engine(postgres_database)
+    known = set(open_scopes)
+    with watching(engine) as monitor:
+        with engine.connect() as connection:
+            connection.exec_driver_sql("SELECT 1")
+        assert list_open(known) == []
+        monitor.flush()
+        assert [stats.scopes for stats in monitor.snapshot().scopes] == [1]
+    engine.dispose()
