@@ -64,7 +64,7 @@ class EagerSelect:
         samples: Of the SELECT.
         code: Code object of the application's line, None where the stack held none.
         line: Its line number, 0 with no code.
-        strategies: Relationship of SQLAlchemy's -> strategy, of those that an option names.
+        strategies: Relationship of SQLAlchemy's -> strategy, of those that an option names; None stands for all others.
     """
 
     __slots__ = ("code", "counts", "eager", "line", "names", "samples", "strategies", "tokens")

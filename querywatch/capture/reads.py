@@ -34,7 +34,7 @@ class _Facts(NamedTuple):
     Args:
         mappers: Of all objects that its rows are made into.
         joined: Relationships that it joins to load them.
-        strategies: Relationship -> strategy, of those that an option names.
+        strategies: Relationship -> strategy, of those that an option names; None stands for all others (`"*"`).
     """
 
     mappers: tuple[Any, ...]
@@ -84,7 +84,7 @@ def note_select(scope: OpenScope, samples: Samples, asker: Asker, context: Any) 
 def _note_joins(select: EagerSelect, joined: tuple[Any, ...]) -> None:
     for relationship in joined:
         if watch_relationship(relationship):
-            is_mapped = relationship not in select.strategies and relationship.lazy in _STRATEGIES
+            is_mapped = _find_strategy(select, relationship) is None and relationship.lazy in _STRATEGIES
             _note_relationship(select, relationship, "joined", is_mapped=is_mapped)
 
 
@@ -114,7 +114,7 @@ def _note_relationship_statement(
     select = next((each for each in reversed(list(reads.selects.values())) if _makes(reads, each, cls)), None)
     if select is None or not watch_relationship(relationship):
         return select
-    strategy = select.strategies.get(relationship)
+    strategy = _find_strategy(select, relationship)
     is_mapped = strategy is None and relationship.lazy in _STRATEGIES
     if not is_eager:
         strategy = "immediate"
@@ -122,6 +122,11 @@ def _note_relationship_statement(
         strategy = str(relationship.lazy) if is_mapped else "selectin"
     _note_relationship(select, relationship, strategy, is_mapped=is_mapped).samples[id(samples)] = samples
     return select
+
+
+def _find_strategy(select: EagerSelect, relationship: Any) -> str | None:
+    """Return the strategy that an option of *select* asks for, None if none does."""
+    return select.strategies.get(relationship) or select.strategies.get(None)
 
 
 def _makes(reads: ScopeReads, select: EagerSelect, cls: type[Any]) -> bool:
@@ -161,16 +166,16 @@ def _find_facts(state: Any) -> _Facts | None:
 def _read_facts(state: Any) -> _Facts:
     joined, strategies = [], {}
     for (what, path), value in list(state.attributes.items()):
-        steps = [step for step in path if getattr(step, "is_property", False)]
-        if not steps or not hasattr(steps[-1], "mapper"):
-            continue
+        last = next((step for step in reversed(path) if getattr(step, "is_property", False)), None)
+        if last is not None and not hasattr(last, "mapper"):
+            continue  # a column
         # Of a join that the application wrote (`contains_eager`) the key is another one.
-        if what == "eager_row_processor":
-            joined.append(steps[-1])
+        if what == "eager_row_processor" and last is not None:
+            joined.append(last)
         elif what == "loader" and value.strategy:
             strategy = dict(value.strategy).get("lazy")
             if strategy in _STRATEGIES and "eager_from_alias" not in value.local_opts:
-                strategies[steps[-1]] = str(strategy or "joined")
+                strategies[last] = str(strategy or "joined")
     # Of columns and bundles no object is made; this attribute is that of an entity.
     mappers = [entity.mapper for entity in state._entities if hasattr(entity, "_with_polymorphic_mappers")]
     mappers += [relationship.mapper for relationship in joined]

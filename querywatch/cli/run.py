@@ -62,7 +62,9 @@ def run(
     # The program may go to another folder, and the reader would not look for the file there.
     out = out.absolute() if out is not None else None
     process = os.getpid()
-    monitor = querywatch.install()
+    # It costs what nobody minds in a run by hand; who set it has said what they want.
+    reads = {} if "QUERYWATCH_UNUSED_EAGER_LOADS" in os.environ else {"unused_eager_loads": 1.0}
+    monitor = querywatch.install(**reads)
     with querywatch.watch(found.name, kind="script"):
         code = run_program(found, arguments or [])
     # A forked child that ends by returning comes here too; the summary is its parent's.

@@ -157,3 +157,20 @@ def test_ctrl_c_in_a_terminal_ends_the_program_and_shows_the_summary(tmp_path):
         _, error = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "User.orders" in error.partition("\nquerywatch: ")[2]
+
+
+READS_NO_ORDERS = """
+    from sqlalchemy.orm import selectinload
+    with Session(engine) as session:
+        users = session.scalars(select(User).options(selectinload(User.orders))).all()  # the line
+"""
+
+
+@pytest.mark.parametrize(
+    ("environ", "is_told"), [({}, True), ({"QUERYWATCH_UNUSED_EAGER_LOADS": "0"}, False)], ids=["by-itself", "set-to-0"]
+)
+def test_eager_loads_that_the_program_did_not_read_are_told(tmp_path, environ, is_told):
+    program, _, _ = PROGRAM.partition("    # A session")
+    done = run(tmp_path, "program.py", source=program + textwrap.dedent(READS_NO_ORDERS), **environ)
+    assert done.returncode == 0, done.stderr
+    assert ("unused-eager-load" in done.stderr) == is_told
