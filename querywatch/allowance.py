@@ -39,7 +39,9 @@ def matches(finding: Finding, patterns: Iterable[str]) -> bool:
     names += [name for name in (finding.scope, finding.database, finding.fingerprint) if name is not None]
     if finding.call_site is not None:
         names.append(str(finding.call_site))
-    return any(fnmatchcase(name, pattern) for pattern in patterns for name in names)
+    # Only `*` is a sign: a parametrized test's name has brackets, a URL has question marks.
+    plain = [pattern.replace("[", "[[]").replace("?", "[?]") for pattern in patterns]
+    return any(fnmatchcase(name, pattern) for pattern in plain for name in names)
 
 
 def _has_comment(finding: Finding) -> bool:

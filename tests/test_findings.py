@@ -86,11 +86,44 @@ def test_what_makes_two_findings_one(changes, are_one):
     assert (key_of(make(**changes)) == key_of(FINDING)) is are_one
 
 
-@pytest.mark.parametrize(("code", "kind"), [("slow-query", None), ("n-plus-one", "core_loop")])
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        ("slow-query", None),
+        ("duplicate-query", None),
+        ("write-loop", None),
+        ("n-plus-one", "core_loop"),
+        ("n-plus-one", "get_loop"),
+    ],
+)
 def test_two_statements_on_one_table_from_one_line_are_two(code, kind):
     one, two = make(code=code, kind=kind), make(code=code, kind=kind, fingerprint="fedcba9876543210")
     assert key_of(one) != key_of(two)
     assert key_in_scope(one) != key_in_scope(two)
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        ("n-plus-one", "lazy_load"),
+        ("n-plus-one", "eager_loop"),
+        ("n-plus-one", "refresh"),
+        ("n-plus-one", "deferred"),
+        ("unused-eager-load", None),
+        ("large-result", None),
+        ("scope-budget", None),
+    ],
+)
+def test_two_statements_of_one_thing_to_mend_are_one(code, kind):
+    one, two = make(code=code, kind=kind), make(code=code, kind=kind, fingerprint="fedcba9876543210")
+    assert key_of(one) == key_of(two)
+
+
+@pytest.mark.parametrize("kind", ["lazy_load", "eager_loop", "refresh", "deferred"])
+def test_another_line_of_one_relationship_is_another_finding_but_of_one_look_the_same(kind):
+    one, two = make(kind=kind), make(kind=kind, call_site=CallSite("shop/views.py", 99, "show_user"))
+    assert key_of(one) != key_of(two)
+    assert key_in_scope(one) == key_in_scope(two)
 
 
 @pytest.mark.parametrize(
