@@ -159,6 +159,14 @@ def test_the_loads_of_a_relationship_are_one_group(detect, queries, counts):
             f"Add .options(selectinload(User.orders)) to {AT_41}.",
             id="loaded-to-be-merged",
         ),
+        pytest.param(
+            {"kind": "eager_loop", "act": "merge", "call_site": LINE_41, "parent_site": LINE_41},
+            "selectinload",
+            "selectinload(User.orders)",
+            "Load the objects first, with one select(User).where(...in_(...)).options(selectinload(User.orders)), and keep "
+            f"them until the merges at {LINE_41} are done.",
+            id="read-by-the-merge-itself",
+        ),
     ],
 )
 def test_the_fix_is_what_has_to_be_typed(detect, changes, fix_kind, options, fix):

@@ -78,7 +78,7 @@ def advise(scope: ScopeRecord, queries: Sequence[ScopeQuery]) -> Advice | None: 
             f"Map {relationship} with passive_deletes={passive} and its foreign key with ondelete='{action}', so that "
             f"the database does it; or add .options({options}) to {where}."
         )
-    elif most.kind == "eager_loop" and most.act == "merge":
+    elif most.kind == "eager_loop" and most.act == "merge" and most.parent_site in {None, most.call_site}:
         fix = (
             f"Load the objects first, with one select({most.path[0].partition('.')[0]}).where(...in_(...))"
             f".options({options}), and keep them until the merges at {most.call_site} are done."
