@@ -163,7 +163,7 @@ def find_caller(package: str | None = None) -> Caller:
     return Caller(frame.f_code, frame.f_lineno, acts, attribute, flush, frame, climb.greenlet)
 
 
-def find_outer(caller: Caller) -> tuple[CodeType, int] | None:
+def find_outer(caller: Caller) -> Caller | None:
     """Return the application's line that called the function of *caller*; None if there is none.
 
     Args:
@@ -174,7 +174,7 @@ def find_outer(caller: Caller) -> tuple[CodeType, int] | None:
     climb = _Climb(None)
     climb.greenlet = caller.greenlet
     outer = climb.find_application(_find_function(caller.frame).f_back)
-    return None if outer is None else (outer.f_code, outer.f_lineno)
+    return None if outer is None else Caller(outer.f_code, outer.f_lineno, frame=outer, greenlet=climb.greenlet)
 
 
 def _find_reader(climb: _Climb, frame: FrameType, attribute: str) -> FrameType | None:

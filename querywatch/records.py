@@ -78,6 +78,10 @@ class Database:
     server_port: int | None = None
 
 
+#: Executions of a statement of which it is known who called the function that sent it.
+OUTER_SITES_LIMIT = 20
+
+
 @dataclass(frozen=True, slots=True)
 class ScopeQuery:
     """One statement of a scope, run from one line (or for one relationship).
@@ -95,7 +99,8 @@ class ScopeQuery:
         slow_calls: Calls that took at least `slow_query_s`.
         slow_total_s: Time of those calls, in seconds.
         call_site: The application's line, None where it was not recorded (ran once, or the stack held no line of it).
-        outer_sites: Lines that called the function of `call_site`, each once; empty where they were not recorded.
+        outer_sites: Lines that called the function of `call_site`, or its caller's where those differ more, each once;
+            at most `OUTER_SITES_LIMIT`; empty where they were not recorded.
         parent_site: The line that loaded the objects whose attribute was read, None where unknown.
         parent_entity: Mapped class of the SELECT at that line, None where unknown.
         parent_rows: Rows of the statements that loaded those objects, None where unknown.

@@ -205,8 +205,8 @@ class Samples(list[float]):
         self.looked_at: float | None = None
         #: How many samples there must be before the one that the hot path looks at closely.
         self.next_look = 0
-        #: Lines that called the function of the asker's line -> how often, at most a few.
-        self.outers: dict[Line, int] = {}
+        #: Lines that led to the asker's function, innermost first -> how often, at most a few ways.
+        self.outers: dict[tuple[Line, ...], int] = {}
         #: Executions that carried several rows.
         self.batches = 0
         #: Columns of the result, None where not known.

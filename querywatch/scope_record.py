@@ -18,18 +18,29 @@ from querywatch.eager_loads import list_eager_loads
 from querywatch.holding import Holding, IdleTime, Wait
 from querywatch.lineage import Lineage
 from querywatch.lookups import find_looked_up
-from querywatch.records import CallSite, Fingerprint, Idle, PoolWait, ScopeQuery, ScopeRecord, ScopeStats, Step
+from querywatch.records import (
+    OUTER_SITES_LIMIT,
+    CallSite,
+    Fingerprint,
+    Idle,
+    PoolWait,
+    ScopeQuery,
+    ScopeRecord,
+    ScopeStats,
+    Step,
+)
 from querywatch.samples import NOBODY, Asker, OpenScope, Samples, Sink
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from types import CodeType
 
     from querywatch.config import Config
+    from querywatch.samples import Line
 
 _WRITES = frozenset({"INSERT", "UPDATE", "DELETE", "MERGE", "REPLACE"})
 # What a function that polls calls between two looks.
-_WAITS = frozenset({"sleep"})
+_WAITS = frozenset({"sleep", "wait"})
 # What the ORM does with one parent after the other, and loads its children for.
 _LOOPING_ACTS = frozenset({"cascade", "flush", "merge"})
 # What the ORM loads more for than it was asked to.
@@ -106,6 +117,9 @@ def _absorb(known: Samples, more: Samples) -> None:
     known.failures += more.failures[more.folded.failures :]
     known.late += more.late
     more.rows, more.failures, more.late, more.folded = known.rows, known.failures, known.late, known.folded
+    known.batches += more.batches
+    for outer, times in more.outers.items():
+        known.outers[outer] = known.outers.get(outer, 0) + times
     if more.changed is not None:
         known.changed = (known.changed or frozenset()) | more.changed
     for asker, (asked, contexts) in more.askers.items():
@@ -226,7 +240,7 @@ def _describe_group(
     }
     known_rows = [each.folded.total_rows for each in group if each.folded.total_rows is not None]
     largest = [each.folded.max_rows for each in group if each.folded.max_rows is not None]
-    outers = dict.fromkeys(outer for each in group for outer in list(each.outers))
+    ways = list(dict.fromkeys(way for each in group for way in list(each.outers)))
     compiled = next((each.compiled for each in group if each.compiled is not None), None)
     for asker in {**askers, **failed, **slow}:
         asked, contexts = askers.get(asker, (0, 0))
@@ -245,7 +259,7 @@ def _describe_group(
             slow_calls=slow[asker],
             slow_total_s=slow_mean_s * slow[asker],
             call_site=find_asker_site(asker),
-            outer_sites=tuple(describe_caller(*outer) for outer in outers) if asker is most else (),
+            outer_sites=_list_outer_sites(ways) if asker is most else (),
             parent_site=origin.site,
             parent_entity=origin.entity,
             parent_rows=origin.rows,
@@ -273,8 +287,17 @@ def _describe_group(
             is_text=group[0].is_text,
             columns=next((each.columns for each in group if each.columns is not None), None),
             is_housekeeping=_is_housekeeping(fingerprint, database.dialect),
-            waits=_waits(asker.code) or any(_waits(code) for code, _line in outers),
+            waits=_waits(asker.code) or any(_waits(way[0][0]) for way in ways),
         )
+
+
+def _list_outer_sites(ways: Sequence[tuple[Line, ...]]) -> tuple[CallSite, ...]:
+    """Return the lines that led to a statement, at the distance at which they differ most."""
+    longest = max(map(len, ways), default=0)
+    by_distance = [dict.fromkeys(way[distance] for way in ways if len(way) > distance) for distance in range(longest)]
+    # Where none differ, those next to it: `max` keeps the first.
+    lines = max(by_distance, key=len, default={})
+    return tuple(describe_caller(*line) for line in list(lines)[:OUTER_SITES_LIMIT])
 
 
 def _find_kind(asker: Asker) -> str | None:

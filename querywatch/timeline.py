@@ -9,11 +9,13 @@ runs once for each job is no loop that could be one statement. So there, runs ar
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from querywatch.predicates import parse_facts
+from querywatch.records import OUTER_SITES_LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -29,6 +31,7 @@ _ASKED = frozenset({None, "get"})
 _CHANGES = frozenset({"UPDATE", "DELETE"})
 _INSERTS = frozenset({"INSERT"})
 # A row is looked for by a SELECT, or by an UPDATE that tells how many rows it changed.
+_IGNORES = re.compile(r"\bDO\s+NOTHING\b|\bINSERT\s+(?:OR\s+)?IGNORE\b", re.IGNORECASE)
 _LOOKS = frozenset({"SELECT", "UPDATE"})
 _WRITES = frozenset({"INSERT", "UPDATE", "DELETE", "MERGE", "REPLACE"})
 # What only reads or writes tables, or marks a place in the transaction: the rest may change what a SELECT gives.
@@ -125,15 +128,21 @@ class Timeline:
             facts = parse_facts(statement, query.dialect)
             if facts is None or not (facts.locks_rows or "(SELECT" in statement.upper()):
                 return False
+        elif operation == "INSERT":
+            # Notes a message as seen, and then does what it asks for: a second delivery of it changes nothing.
+            if not _IGNORES.search(statement):
+                return False
         elif operation != "SELECT":
             return False
         turns = self.list_turns({statement})
         # The last turn has no end: a worker looks once more and finds nothing.
-        alike = [turn for turn in turns if _ends(turn) and (operation in _CHANGES or self._changes(turn, query))]
+        alike = [turn for turn in turns if _ends(turn) and (operation in _CHANGES or self._does_job(turn, query))]
         return len(alike) + 1 >= _JOBS and len(alike) >= _MOST * len(turns)
 
-    def _changes(self, turn: Collection[Step], query: ScopeQuery) -> bool:
+    def _does_job(self, turn: Collection[Step], query: ScopeQuery) -> bool:
         tables = set(query.fingerprint.tables)
+        if query.fingerprint.operation == "INSERT":
+            return any(not tables.issuperset(written) for written in self._list_written(turn, _WRITES))
         return any(not tables.isdisjoint(changed) for changed in self._list_written(turn, _CHANGES))
 
     def _list_written(self, turn: Collection[Step], operations: Collection[str]) -> Iterator[tuple[str, ...]]:
@@ -145,6 +154,16 @@ class Timeline:
                     yield facts.written
                 elif operation in operations:
                     yield query.fingerprint.tables[:1]
+
+
+def is_from_many_lines(query: ScopeQuery, contexts: int) -> bool:
+    """Tell a function that is called once from each of so many lines from one that is called in a loop.
+
+    Args:
+        query: Of the function.
+        contexts: How often it was called.
+    """
+    return min(contexts, OUTER_SITES_LIMIT) - 1 <= len(query.outer_sites) > 1
 
 
 def count_between(turn: Collection[Step]) -> Counter[str]:

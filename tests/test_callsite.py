@@ -56,7 +56,7 @@ class Probe:
         """Return it with the line that called its function."""
         [(caller, outer)] = self.seen
         self.seen.clear()
-        return describe_caller(caller.code, caller.line), None if outer is None else describe_caller(*outer)
+        return describe_caller(caller.code, caller.line), outer and describe_caller(outer.code, outer.line)
 
 
 @pytest.fixture

@@ -29,6 +29,7 @@ from querywatch.capture.parameters import find_changed, keep_plain
 from querywatch.capture.pool import find_checkout_scope
 from querywatch.capture.reads import note_select
 from querywatch.dialects import find_dialect
+from querywatch.records import OUTER_SITES_LIMIT
 from querywatch.samples import (
     NO_MARK,
     NOBODY,
@@ -50,7 +51,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
-    from querywatch.samples import LoadMark, Sink
+    from querywatch.callsite import Caller
+    from querywatch.samples import Line, LoadMark, Sink
 
 # Executions of one statement in one scope that are looked at one by one; later ones by samples ever farther apart.
 _LOOK_AT_EACH = 20
@@ -63,8 +65,8 @@ _SHAPES_LIMIT = 2_000
 # A text longer than this is scanned again each time rather than kept.
 _KEPT_TEXT_LENGTH = 10_000
 
-# Callers of one statement's line in one scope that are told apart.
-_OUTERS_LIMIT = 8
+# Callers of a line's function, callers of those, and so on: layers of an application that hand a call on.
+_LAYERS = 3
 # Kinds of a load mark for which it matters who called the function of the line.
 _PLAIN_KINDS = frozenset({None, "select"})
 # Several rows in a text that the application wrote; of a long one the beginning says as much.
@@ -320,24 +322,24 @@ class Accounting:
         if seen == 1:
             _note_first(samples, context)
             is_found = mark is not NO_MARK or (samples.is_text and _takes_all(samples.shape))
-            asker, is_new_act = (_find_asker(mark) if is_found else NOBODY), True
+            asker, acts = (_find_asker(mark) if is_found else NOBODY), weight
         else:
-            asker, is_new_act = self._look_again(samples, execution, mark, weight)
+            asker, acts = self._look_again(samples, execution, mark, weight)
         counts = samples.askers.setdefault(asker, [0, 0])
         counts[0] += weight
         samples.last_asker = asker
         if scope.reads is not None and mark is not NO_MARK:
             note_select(scope, samples, asker, context)
-        if not is_new_act:
+        if not acts:
             return
-        counts[1] += weight
+        counts[1] += acts
         if _is_batch(execution):
             samples.batches += weight
         if len(scope.trail) < TRAIL_LIMIT:
             scope.trail.append(samples)
 
-    def _look_again(self, samples: Samples, execution: Execution, mark: LoadMark, weight: int) -> tuple[Asker, bool]:
-        """Return who asked for a repetition, and whether it was a new act: a flush may send one for each row."""
+    def _look_again(self, samples: Samples, execution: Execution, mark: LoadMark, weight: int) -> tuple[Asker, int]:
+        """Return who asked for a repetition, and how many acts it stands for: a flush may send one for each row."""
         _note_changes(samples, execution)
         self._note_repetition(samples, execution.context)
         caller = find_caller(mark.package)
@@ -346,13 +348,17 @@ class Accounting:
             # A dict that SQLAlchemy keeps for the length of a flush, for whoever takes part in it.
             sent = caller.flush.attributes.setdefault(_FLUSH_KEY, set())
             if id(samples) in sent:
-                return asker, False
+                return asker, 0
             sent.add(id(samples))
-        elif mark.kind in _PLAIN_KINDS and len(samples.outers) < _OUTERS_LIMIT:
-            outer = find_outer(caller)
-            if outer is not None:
-                samples.outers[outer] = samples.outers.get(outer, 0) + weight
-        return asker, True
+            if weight > 1:
+                # Those before it that were not looked at came as many to a flush as the others.
+                asked, acts = samples.askers.get(asker, (weight, weight))
+                weight = max(1, round(weight * acts / asked))
+        if mark.kind in _PLAIN_KINDS and len(samples.outers) < OUTER_SITES_LIMIT:
+            way = _find_way(caller)
+            if way:
+                samples.outers[way] = samples.outers.get(way, 0) + weight
+        return asker, weight
 
     def _note_repetition(self, samples: Samples, context: Any) -> None:
         """Keep what the span of a burst would need."""
@@ -402,6 +408,16 @@ def _is_batch(execution: Execution) -> bool:
         return True
     compiled_parameters = getattr(execution.context, "compiled_parameters", None)
     return len(compiled_parameters or (execution.parameters if execution.context.executemany else ())) > 1
+
+
+def _find_way(caller: Caller) -> tuple[Line, ...]:
+    """Return the lines that led to the function of *caller*, innermost first."""
+    way: list[Line] = []
+    outer = find_outer(caller)
+    while outer is not None and outer.code is not None:
+        way.append((outer.code, outer.line))
+        outer = find_outer(outer) if len(way) < _LAYERS else None
+    return tuple(way)
 
 
 def _find_asker(mark: LoadMark) -> Asker:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from querywatch.dialects import is_system_table
 from querywatch.predicates import StatementFacts, parse_facts, parse_predicates
 from querywatch.records import Finding, ScopeQuery, ScopeRecord
-from querywatch.timeline import Timeline
+from querywatch.timeline import Timeline, is_from_many_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -104,7 +104,7 @@ def _could_be_one(
         # Each flush sends several rows, which this statement takes one by one.
         or (query.act in _FLUSHES and query.calls >= 2 * contexts)
         or 2 * query.errors >= contexts
-        or len(query.outer_sites) >= contexts - 1
+        or is_from_many_lines(query, contexts)
         or _in_most(turns, _has_savepoint)
         or _in_most(turns, _is_tried_again)
         # The load that flushes is what loops, and is told.

@@ -70,6 +70,10 @@ def test_a_loop_is_a_statement_and_a_line(detect, queries, counts):
         pytest.param({"outer_sites": LINES[:8]}, 0, id="called-from-eight-of-nine-lines"),
         pytest.param({"outer_sites": LINES[:7]}, 1, id="called-from-seven-of-nine-lines"),
         pytest.param({"outer_sites": LINES[:1]}, 1, id="a-helper-that-is-called-in-a-loop"),
+        pytest.param(
+            {"outer_sites": LINES[:19], "contexts": 50}, 0, id="of-fifty-twenty-are-known-and-from-a-line-each"
+        ),
+        pytest.param({"outer_sites": LINES[:18], "contexts": 50}, 1, id="of-fifty-not-all-that-are-known"),
         pytest.param({"statement": CHANGED, "dialect": "postgresql"}, 0, id="a-change-that-is-read-back"),
         pytest.param({"statement": "INSERT INTO orders (user_id) VALUES (?)"}, 0, id="an-insert"),
         pytest.param({"statement": "UPDATE orders SET total = ? WHERE user_id = ?"}, 0, id="an-update"),

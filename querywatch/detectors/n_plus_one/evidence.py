@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 CODE = "n-plus-one"
 
+# Lines that are told of those that called a function.
+_CALLERS_LIMIT = 8
+
 
 @dataclass(frozen=True, slots=True)
 class NPlusOneEvidence:
@@ -30,7 +33,7 @@ class NPlusOneEvidence:
         path: Relationships from the class of the select to what is to be loaded with it, such as
             `("User.orders", "Order.items")`; the attribute itself for a deferred column.
         options: The loader options as they are typed, None where no option helps.
-        called_from: The lines that called the function of the finding's line, as `file:line`; empty where not recorded.
+        called_from: A few lines that led to the function of that line, as `file:line`; empty where not recorded.
     """
 
     sql: str
@@ -116,6 +119,6 @@ def build_finding(scope: ScopeRecord, queries: Sequence[ScopeQuery], advice: Adv
             parent_site=str(most.parent_site) if most.parent_site is not None else None,
             path=advice.path,
             options=advice.options,
-            called_from=tuple(str(site) for site in most.outer_sites),
+            called_from=tuple(str(site) for site in most.outer_sites[:_CALLERS_LIMIT]),
         ),
     )

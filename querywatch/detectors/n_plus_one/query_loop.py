@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from querywatch.detectors.n_plus_one.evidence import Advice, count_calls, find_most
 from querywatch.dialects import is_system_table
 from querywatch.predicates import StatementFacts, TablePredicates, parse_facts, parse_predicates
+from querywatch.timeline import is_from_many_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -51,8 +52,8 @@ def advise(scope: ScopeRecord, queries: Sequence[ScopeQuery]) -> Advice | None: 
         return None
     if not facts.tables or all(is_system_table(most.dialect, table) for table in facts.tables):
         return None
-    if len(most.outer_sites) >= contexts - 1:
-        return None  # one function, called once from each of so many lines
+    if is_from_many_lines(most, contexts):
+        return None
     instance = _find_instance(most)
     table = instance.table if instance is not None else facts.tables[0]
     columns, before = " and ".join(most.looked_up), f"before the loop at {most.call_site}"
