@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy import orm
 
 import querywatch
-from querywatch.samples import open_scopes
+from querywatch.samples import begin_scope, current_scope, end_scope, open_scopes
 
 USERS = 8
 
@@ -130,6 +130,117 @@ def test_a_flush_that_is_not_done_in_time_says_so(engine, install):
     assert monitor.flush(0.01) is False
     go.set()
     assert monitor.flush(60.0) is True
+
+
+# -- scopes that last
+
+
+def wait_for_a_finding(monitor):
+    found = threading.Event()
+    monitor.on_finding(lambda finding: found.set())
+    return found
+
+
+def test_a_scope_that_lasts_is_looked_at_while_it_runs(engine, install, monkeypatch):
+    monkeypatch.setattr("querywatch.monitor._LONG_OPEN_S", 0.0)
+    monitor = install(interval_s=0.01)
+    found = wait_for_a_finding(monitor)
+    with querywatch.watch("websocket"), orm.Session(engine) as session:
+        loop(session)
+        assert found.wait(60.0)
+        [finding] = monitor.findings()
+        assert (finding.scope, finding.count) == ("websocket", USERS)
+        session.expunge_all()
+        loop(session)
+    monitor.flush(60.0)
+    assert sum(finding.count for finding in monitor.findings()) == 2 * USERS
+    assert monitor.findings()[0].evidence.scopes == 1
+
+
+def test_a_scope_that_is_young_is_left_to_its_end(engine, install):
+    monitor = install(interval_s=0.01)
+    found = wait_for_a_finding(monitor)
+    with querywatch.watch("job"), orm.Session(engine) as session:
+        loop(session)
+        assert count_passes(monitor, 3).wait(60.0)
+        assert not found.is_set()
+    assert found.wait(60.0)
+
+
+def test_a_request_that_has_no_name_yet_is_told_of_when_it_ends(engine, install, monkeypatch):
+    monkeypatch.setattr("querywatch.monitor._LONG_OPEN_S", 0.0)
+    monitor = install(interval_s=0.01)
+    found = wait_for_a_finding(monitor)
+    scope = begin_scope(None, "request")
+    token = current_scope.set(scope)
+    with orm.Session(engine) as session:
+        loop(session)
+        assert count_passes(monitor, 3).wait(60.0)
+        assert not found.is_set()
+        scope.name = "GET /users"
+        assert found.wait(60.0)
+    current_scope.reset(token)
+    end_scope(scope)
+    assert [finding.scope for finding in monitor.findings()] == ["GET /users"]
+
+
+class PassCounter:
+    """An exporter, which is called at the end of each pass."""
+
+    notes = ()
+
+    def __init__(self, number):
+        self.left = number
+        self.done = threading.Event()
+
+    def on_finding(self, finding):
+        pass
+
+    def on_pass(self, spans):
+        self.left -= 1
+        if self.left <= 0:
+            self.done.set()
+
+    def close(self):
+        pass
+
+
+def count_passes(monitor, number):
+    """Return an event that is set after so many passes of the background."""
+    counter = PassCounter(number)
+    monitor.add_exporter(counter)
+    return counter.done
+
+
+def test_of_scopes_that_are_not_examined_the_statistics_are_whole(engine, install):
+    monitor = install(sample_scopes=0.0)
+    for _ in range(3):
+        loop_once(engine)
+    monitor.flush(60.0)
+    snapshot = monitor.snapshot()
+    assert (snapshot.findings, snapshot.dropped) == ((), {"unexamined_scopes": 3})
+    assert count_calls(monitor) == 3 * (1 + USERS)
+    assert [stats.scopes for stats in snapshot.scopes] == [3]
+
+
+def test_the_first_scopes_of_a_name_are_examined_whatever_the_share(engine, install):
+    monitor = install(sample_scopes=0.001)
+    for name in ("a", "b"):
+        loop_once(engine, name)
+    monitor.flush(60.0)
+    assert [finding.scope for finding in monitor.findings()] == ["a", "b"]
+
+
+def test_who_asks_for_scopes_is_told_of_each_with_what_was_found(engine, install):
+    monitor, told = install(), []
+    monitor.on_scope(lambda scope, record, found: told.append((scope.name, record.calls, len(found))))
+    loop_once(engine)
+    with querywatch.watch("quiet"):
+        select_one(engine)
+    loop_once(engine)
+    monitor.flush(60.0)
+    assert told == [("job", 1 + USERS, 1), ("quiet", 1, 0), ("job", 1 + USERS, 1)]
+    assert len(monitor.findings()) == 1
 
 
 # -- callbacks

@@ -1,11 +1,23 @@
 from __future__ import annotations
 
+import pytest
 import sqlalchemy as sa
 from counted import count, scoped, watching
 
 import querywatch
 from querywatch import samples
-from querywatch.samples import Samples, begin_scope, end_scope, find_sinks, forget_samples, open_scopes
+from querywatch.samples import (
+    NO_MARK,
+    NOBODY,
+    Asker,
+    LoadMark,
+    Samples,
+    begin_scope,
+    end_scope,
+    find_sinks,
+    forget_samples,
+    open_scopes,
+)
 
 
 class Sink:
@@ -74,6 +86,71 @@ def test_forgetting_leaves_scopes_open_and_empty():
     forget_samples()
     assert (scope.list_samples(), scope.reported, scope.closed) == ([], {}, False)
     end_scope(scope)
+
+
+@pytest.mark.parametrize(
+    ("ends", "trail"),
+    [
+        pytest.param(["commit"], ["commit"], id="commit"),
+        pytest.param(["rollback"], ["rollback"], id="rollback"),
+        pytest.param(["commit", "commit", "commit"], ["commit"], id="with-nothing-in-between-they-say-no-more"),
+        pytest.param(["commit", "rollback"], ["commit", "rollback"], id="both"),
+    ],
+)
+def test_ends_of_transactions_are_counted_and_each_stands_once_in_the_trail(ends, trail):
+    scope = samples.OpenScope("test", "test")
+    first = Samples(Source(1, Sink()), "SELECT ?", "SELECT 1", ())
+    scope.trail.append(first)
+    for kind in ends:
+        scope.note_end(kind)
+    assert scope.trail == [first, *trail]
+    assert (scope.commits, scope.rollbacks) == (ends.count("commit"), ends.count("rollback"))
+
+
+def test_an_end_with_no_statement_before_it_is_only_counted():
+    scope = samples.OpenScope("test", "test")
+    scope.note_end("rollback")
+    assert (scope.trail, scope.rollbacks) == ([], 1)
+
+
+def test_a_trail_is_bounded_and_what_comes_later_is_counted(monkeypatch):
+    monkeypatch.setattr(samples, "TRAIL_LIMIT", 4)
+    scope = samples.OpenScope("test", "test")
+    for _ in range(10):
+        if len(scope.trail) < samples.TRAIL_LIMIT:
+            scope.trail.append(Samples(Source(1, Sink()), "SELECT ?", "SELECT 1", ()))
+        scope.note_end("commit")
+    assert len(scope.trail) == 4
+    assert scope.commits == 10
+
+
+def test_a_loop_of_many_statements_and_commits_keeps_a_trail_that_is_bounded():
+    engine = sa.create_engine("sqlite://")
+    with watching(engine), scoped() as scope, engine.connect() as connection:
+        connection.exec_driver_sql("CREATE TABLE things (id INTEGER)")
+        for number in range(1000):
+            # A text of its own each time: each would be looked at.
+            connection.exec_driver_sql(f"INSERT INTO things (id) SELECT {number} AS n{number}")
+            connection.commit()
+        assert len(scope.trail) <= samples.TRAIL_LIMIT
+        assert scope.commits == 1000
+    engine.dispose()
+
+
+def test_an_asker_is_told_by_its_line_its_mark_its_acts_and_the_attribute():
+    code = Sink.start.__code__
+    mark = LoadMark("lazy_load", ("User.orders",))
+    askers = {
+        Asker(code, 1),
+        Asker(code, 2),
+        Asker(code, 1, mark),
+        Asker(code, 1, mark, ("immediate",)),
+        Asker(code, 1, mark, (), "orders"),
+        Asker(code, 1, LoadMark("lazy_load", ("User.orders",)), (), "orders"),
+    }
+    assert len(askers) == 5
+    assert Asker(None, 0) == NOBODY
+    assert (NOBODY.mark, NOBODY.acts, NOBODY.attribute) == (NO_MARK, (), None)
 
 
 def test_full_samples_give_their_place_and_are_let_go(monkeypatch):
