@@ -101,7 +101,8 @@ def compact(scope: OpenScope, clock: Callable[[], float] = time.monotonic) -> No
         known = first.setdefault((samples.source.number, samples.shape), samples)
         if known is not samples:
             _absorb(known, samples)
-            scope.evicted.remove(samples)
+            # By identity: samples are lists, and all that were let go of are equal. Others only append to these.
+            del scope.evicted[next(place for place, each in enumerate(scope.evicted) if each is samples)]
 
 
 def _absorb(known: Samples, more: Samples) -> None:
