@@ -255,6 +255,11 @@ def describe_caller(code: CodeType, line: int) -> CallSite:
     return CallSite(file=_shorten(code.co_filename), line=line, function=names[-1] if names else code.co_qualname)
 
 
+def is_application(code: CodeType) -> bool:
+    """Tell whether *code* was written for the application, and is not Python's or an installed package's."""
+    return _find_owner(code.co_filename) == _APPLICATION
+
+
 def _find_parent(greenlet: Any) -> Any:
     """Return the greenlet that started *greenlet* (None: the running one), None at the end or without greenlet."""
     module = sys.modules.get("greenlet")

@@ -4,14 +4,18 @@ In:  the reads of a scope that ended, and its samples, folded.
 Out: `EagerLoad` records.
 
 While an object of a SELECT is still there, somebody may read it: nothing is said then. Of a script that ended nobody
-reads anything.
+reads anything. Reads of an object's `__dict__` are seen by nobody: where a function that the SELECT was sent from or a
+method of the class takes it, all that was loaded counts as read.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import inspect
+from types import CodeType
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
-from querywatch.callsite import describe_caller
+from querywatch.callsite import describe_caller, is_application
 from querywatch.records import EagerLoad
 
 if TYPE_CHECKING:
@@ -20,6 +24,12 @@ if TYPE_CHECKING:
     from querywatch.reading import EagerRelationship, EagerSelect
     from querywatch.records import Fingerprint
     from querywatch.samples import OpenScope, Samples, Sink
+
+# What takes the values of an object around its attributes.
+_ASIDE = frozenset({"__dict__", "vars", "loaded_value", "instance_dict", "get_attribute"})
+
+# Mapped class -> whether a method of its own, or of a base of the application's, does.
+_classes: WeakKeyDictionary[type[Any], bool] = WeakKeyDictionary()
 
 
 def list_eager_loads(
@@ -38,9 +48,33 @@ def list_eager_loads(
         if select.samples.source.monitor is not sink:
             continue
         for relationship in list(select.eager.values()):
-            is_read = scope.reads.was_read(select, relationship)
+            is_read = scope.reads.was_read(select, relationship) or _may_be_read_aside(select, relationship)
             if is_read or scope.kind == "script" or not select.has_living(relationship):
                 yield _describe(select, relationship, find_fingerprint, is_read=is_read)
+
+
+def _may_be_read_aside(select: EagerSelect, relationship: EagerRelationship) -> bool:
+    if any(map(_takes_aside, select.callers)):
+        return True
+    known = _classes.get(relationship.parent)
+    if known is None:
+        known = _classes[relationship.parent] = any(map(_takes_aside, _list_methods(relationship.parent)))
+    return known
+
+
+def _list_methods(cls: type[Any]) -> Iterator[CodeType]:
+    """Yield the code of the methods and properties that the application wrote for a class."""
+    for each in cls.__mro__:
+        for member in list(vars(each).values()):
+            function = getattr(member, "fget", None) or getattr(member, "__func__", None) or member
+            if inspect.isfunction(function) and is_application(function.__code__):
+                yield function.__code__
+
+
+def _takes_aside(code: CodeType) -> bool:
+    return not _ASIDE.isdisjoint(code.co_names) or any(
+        _takes_aside(each) for each in code.co_consts if isinstance(each, CodeType)
+    )
 
 
 def _describe(

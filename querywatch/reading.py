@@ -44,13 +44,19 @@ class EagerRelationship:
         parent: Class that has it.
         strategy: `joined`, `selectin`, `subquery` or `immediate`.
         is_mapped: Whether the mapping asks for it, and not an option of the SELECT.
+        target: Base of the hierarchy of the class that it leads to.
+        lookups: How often the scope had looked for an object of that class by its key.
     """
 
-    __slots__ = ("is_mapped", "name", "parent", "samples", "strategy")
+    __slots__ = ("is_mapped", "lookups", "name", "parent", "samples", "strategy", "target")
 
-    def __init__(self, name: str, parent: type[Any], strategy: str, *, is_mapped: bool) -> None:
+    def __init__(  # noqa: PLR0913 - a record
+        self, name: str, parent: type[Any], strategy: str, *, is_mapped: bool, target: type[Any], lookups: int
+    ) -> None:
         self.name = name
         self.parent = parent
+        self.target = target
+        self.lookups = lookups
         self.strategy = strategy
         self.is_mapped = is_mapped
         #: Of the statements that loaded nothing else, by id; none for a join.
@@ -67,13 +73,15 @@ class EagerSelect:
         strategies: Relationship of SQLAlchemy's -> strategy, of those that an option names; None stands for all others.
     """
 
-    __slots__ = ("code", "counts", "eager", "line", "names", "samples", "strategies", "tokens")
+    __slots__ = ("callers", "code", "counts", "eager", "line", "names", "samples", "strategies", "tokens")
 
     def __init__(self, samples: Any, code: CodeType | None, line: int, strategies: dict[Any, str]) -> None:
         self.samples = samples
         self.code = code
         self.line = line
         self.strategies = strategies
+        #: Code objects of the application's functions that were running, innermost first.
+        self.callers: tuple[CodeType, ...] = ()
         #: What it loaded beside its rows, by name.
         self.eager: dict[str, EagerRelationship] = {}
         #: Relationships of its objects that were read.
@@ -109,9 +117,11 @@ class EagerSelect:
 class ScopeReads:
     """What is seen of one scope whose reads are watched."""
 
-    __slots__ = ("loading", "names", "selects")
+    __slots__ = ("loading", "lookups", "names", "selects")
 
     def __init__(self) -> None:
+        #: Base of a hierarchy -> how often an object of it was looked for by its key, in the session at first.
+        self.lookups: dict[type[Any], int] = {}
         #: Relationships that were read in it, of whatever object.
         self.names: set[str] = set()
         #: SQLAlchemy's compile state -> the SELECT.
@@ -127,7 +137,12 @@ class ScopeReads:
     def was_read(self, select: EagerSelect, relationship: EagerRelationship) -> bool:
         """Tell whether *relationship* was read, or may have been: of an object of *select*, or in the scope."""
         wanted = {relationship.name, ANY}
-        return not (wanted.isdisjoint(self.names) and wanted.isdisjoint(select.names))
+        if not (wanted.isdisjoint(self.names) and wanted.isdisjoint(select.names)):
+            return True
+        # `session.get()` and the other way of a relationship find what it brought, and send nothing. An immediate load
+        # looks there itself.
+        is_looked_up = self.lookups.get(relationship.target, 0) > relationship.lookups
+        return is_looked_up and relationship.strategy != "immediate"
 
 
 class ReadShares:

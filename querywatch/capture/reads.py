@@ -15,10 +15,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
 
+from querywatch.callsite import find_caller, find_outer
 from querywatch.capture.watched_classes import expect_in_thread, name_relationship, watch_class, watch_relationship
 from querywatch.reading import EagerRelationship, EagerSelect, read_shares
 
 if TYPE_CHECKING:
+    from types import CodeType
+
+    from querywatch.callsite import Caller
     from querywatch.reading import ScopeReads
     from querywatch.samples import Asker, OpenScope, Samples
 
@@ -26,6 +30,8 @@ if TYPE_CHECKING:
 _STRATEGIES = frozenset({"joined", "selectin", "subquery", "immediate", False})
 # Kinds of a load mark whose statements load one object each, known to the application already.
 _RELOADS = frozenset({None, "refresh", "deferred"})
+# Functions of one stack; who reads what it gets from farther away asks a helper to load it.
+_CALLERS_LIMIT = 8
 
 
 class _Facts(NamedTuple):
@@ -77,15 +83,26 @@ def note_select(scope: OpenScope, samples: Samples, asker: Asker, context: Any) 
         # What an eager load loads eagerly in turn was asked for by the same line.
         origin = asker if parent is None else parent
         select = reads.selects[state] = EagerSelect(samples, origin.code, origin.line, facts.strategies)
-        _note_joins(select, facts.joined)
+        select.callers = _list_callers()
+        _note_joins(reads, select, facts.joined)
     _expect_objects(reads, facts.mappers, select)
 
 
-def _note_joins(select: EagerSelect, joined: tuple[Any, ...]) -> None:
+def _list_callers() -> tuple[CodeType, ...]:
+    """Return the application's functions on the running stack, innermost first, at most a few."""
+    codes: list[CodeType] = []
+    caller: Caller | None = find_caller()
+    while caller is not None and caller.code is not None and len(codes) < _CALLERS_LIMIT:
+        codes.append(caller.code)
+        caller = find_outer(caller)
+    return tuple(codes)
+
+
+def _note_joins(reads: ScopeReads, select: EagerSelect, joined: tuple[Any, ...]) -> None:
     for relationship in joined:
         if watch_relationship(relationship):
             is_mapped = _find_strategy(select, relationship) is None and relationship.lazy in _STRATEGIES
-            _note_relationship(select, relationship, "joined", is_mapped=is_mapped)
+            _note_relationship(reads, select, relationship, "joined", is_mapped=is_mapped)
 
 
 def _expect_objects(reads: ScopeReads, mappers: tuple[Any, ...], select: EagerSelect | None) -> None:
@@ -120,7 +137,7 @@ def _note_relationship_statement(
         strategy = "immediate"
     elif strategy is None:
         strategy = str(relationship.lazy) if is_mapped else "selectin"
-    _note_relationship(select, relationship, strategy, is_mapped=is_mapped).samples[id(samples)] = samples
+    _note_relationship(reads, select, relationship, strategy, is_mapped=is_mapped).samples[id(samples)] = samples
     return select
 
 
@@ -136,11 +153,21 @@ def _makes(reads: ScopeReads, select: EagerSelect, cls: type[Any]) -> bool:
     )
 
 
-def _note_relationship(select: EagerSelect, relationship: Any, strategy: str, *, is_mapped: bool) -> EagerRelationship:
+def _note_relationship(
+    reads: ScopeReads, select: EagerSelect, relationship: Any, strategy: str, *, is_mapped: bool
+) -> EagerRelationship:
     name = name_relationship(relationship)
     known = select.eager.get(name)
     if known is None:
-        known = select.eager[name] = EagerRelationship(name, relationship.parent.class_, strategy, is_mapped=is_mapped)
+        target = relationship.mapper.base_mapper.class_
+        known = select.eager[name] = EagerRelationship(
+            name,
+            relationship.parent.class_,
+            strategy,
+            is_mapped=is_mapped,
+            target=target,
+            lookups=reads.lookups.get(target, 0),
+        )
     return known
 
 

@@ -4,14 +4,17 @@ In:  mapped classes and relationships of which an eager load was seen.
 Out: names of relationships that were read, in `reading.ScopeReads` and on the tokens of objects; objects, counted.
 
 The relationship's attribute on the class is given a class of ours, made from its own, whose `__get__` notes the read
-first; and the relationship, the class's manager and its mapper are given methods that mark loaded objects and notice
-pickling, merging and deleting, which read without the attribute. Attributes of instances, not events: a listener that
-is added or removed while another thread goes through the list of them raises there. `unwatch_reads` takes all of it
-back.
+first; and the relationship, the class's manager and the mappers are given methods that mark loaded objects and notice
+what reads without the attribute: pickling, merging, deleting, looking up by key an object that is already there. They
+are attributes of instances, not events: a listener that is added or removed while another thread goes through the list
+of them raises there. FastAPI's `jsonable_encoder`, which takes `vars()` of an object, is the one function that is
+changed elsewhere. `unwatch_reads` takes all of it back.
 """
 
 from __future__ import annotations
 
+import functools
+import sys
 import threading
 import weakref
 from typing import TYPE_CHECKING, Any
@@ -33,8 +36,8 @@ _lock = threading.RLock()
 _attributes: WeakKeyDictionary[type[Any], set[str]] = WeakKeyDictionary()
 # Mapped classes whose objects are marked.
 _classes: weakref.WeakSet[type[Any]] = weakref.WeakSet()
-# SQLAlchemy's objects that have methods of ours -> their names.
-_replaced: WeakKeyDictionary[Any, list[str]] = WeakKeyDictionary()
+# What has functions of ours -> name -> ours, and what was there (None: the class's method).
+_replaced: WeakKeyDictionary[Any, dict[str, tuple[Any, Any]]] = WeakKeyDictionary()
 
 
 class _Thread(threading.local):
@@ -67,9 +70,8 @@ def unwatch_reads(owner: int) -> None:
         for cls, keys in list(_attributes.items()):
             for key in keys:
                 _give_back(vars(cls).get(key))
-        for target, names in list(_replaced.items()):
-            for name in names:
-                vars(target).pop(name, None)
+        for target, functions in list(_replaced.items()):
+            _put_back(target, functions)
         _attributes.clear()
         _classes.clear()
         _replaced.clear()
@@ -98,6 +100,9 @@ def watch_relationship(relationship: Any) -> bool:
             return False  # the last monitor has taken everything back meanwhile
         if relationship not in _replaced:
             _replace(relationship, merge=_build_merge(relationship))
+            for mapper in relationship.mapper.base_mapper.self_and_descendants:
+                if "identity_key_from_primary_key" not in vars(mapper):
+                    _replace(mapper, identity_key_from_primary_key=_build_identity_key(mapper))
         for mapper in relationship.parent.self_and_descendants:
             cls = mapper.class_
             if relationship.key in _attributes.get(cls, ()):
@@ -194,13 +199,26 @@ def watch_class(mapper: Any) -> None:
         manager = mapper.class_manager
         _replace(manager, new_instance=_build_new_instance(manager, cls), _serialize=_build_serialize(manager))
         _replace(mapper, cascade_iterator=_build_cascade_iterator(mapper))
+        _watch_encoder()
         _classes.add(cls)
 
 
-def _replace(target: Any, **methods: Any) -> None:
-    """Give *target* methods of its own, in front of those of its class."""
-    vars(target).update(methods)
-    _replaced[target] = list(methods)
+def _replace(target: Any, **functions: Any) -> None:
+    """Give *target* functions of its own, in front of those of its class."""
+    known = _replaced.setdefault(target, {})
+    for name, ours in functions.items():
+        known[name] = ours, vars(target).get(name)
+        vars(target)[name] = ours
+
+
+def _put_back(target: Any, functions: dict[str, tuple[Any, Any]]) -> None:
+    for name, (ours, before) in functions.items():
+        if vars(target).get(name) is not ours:
+            continue  # replaced by somebody later: ours only passes calls on from now
+        if before is None:
+            del vars(target)[name]
+        else:
+            vars(target)[name] = before
 
 
 def _build_new_instance(manager: Any, cls: type[Any]) -> Any:
@@ -245,6 +263,40 @@ def _build_cascade_iterator(mapper: Any) -> Any:
         return original(type_, state, *arguments, **keywords)
 
     return cascade_iterator
+
+
+def _build_identity_key(mapper: Any) -> Any:
+    """Return a method in the place of SQLAlchemy's that looks for an object in the session: one that a join brought."""
+    original, base, get_scope = mapper.identity_key_from_primary_key, mapper.base_mapper.class_, current_scope.get
+
+    def identity_key_from_primary_key(*arguments: Any, **keywords: Any) -> Any:
+        scope = get_scope()
+        if scope is not None and scope.reads is not None:
+            lookups = scope.reads.lookups
+            lookups[base] = lookups.get(base, 0) + 1
+        return original(*arguments, **keywords)
+
+    return identity_key_from_primary_key
+
+
+def _watch_encoder() -> None:
+    """Notice objects that FastAPI turns into JSON without a response model, or the application by the same function.
+
+    It comes back to the name in its module for what is inside of each object, whoever called it by another name.
+    """
+    module = sys.modules.get("fastapi.encoders")
+    original = getattr(module, "jsonable_encoder", None)
+    if module is None or original is None or module in _replaced:
+        return
+
+    @functools.wraps(original)
+    def jsonable_encoder(obj: Any, *arguments: Any, **keywords: Any) -> Any:
+        state = obj.get("_sa_instance_state") if type(obj) is dict else None
+        if state is not None:
+            _note_use(state, ANY)
+        return original(obj, *arguments, **keywords)
+
+    _replace(module, jsonable_encoder=jsonable_encoder)
 
 
 def _build_merge(relationship: Any) -> Any:

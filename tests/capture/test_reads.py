@@ -11,6 +11,7 @@ import threading
 import pytest
 import sqlalchemy as sa
 from counted import watching
+from fastapi import encoders
 from sqlalchemy import ForeignKey, inspect, select
 from sqlalchemy.ext.associationproxy import association_proxy
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
@@ -73,6 +74,7 @@ class Order(Model):
 class Item(Model):
     __tablename__ = "items"
     order_id: Mapped[int | None] = mapped_column(ForeignKey("orders.id"))
+    order: Mapped[Order] = relationship(viewonly=True)
 
 
 class Note(Model):
@@ -86,6 +88,21 @@ class Shelf(Model):
     country: Mapped[Country] = relationship(lazy="joined")
     books: Mapped[list[Book]] = relationship(lazy="selectin")
 
+    def to_dict(self):
+        return {key: value for key, value in self.__dict__.items() if not key.startswith("_")}
+
+
+class Rack(Model):
+    __tablename__ = "racks"
+    country_id: Mapped[int] = mapped_column(ForeignKey("countries.id"))
+    country: Mapped[Country] = relationship(lazy="joined")
+    boxes: Mapped[list[Box]] = relationship(lazy="selectin")
+
+
+class Box(Model):
+    __tablename__ = "boxes"
+    rack_id: Mapped[int] = mapped_column(ForeignKey("racks.id"))
+
 
 class Book(Model):
     __tablename__ = "books"
@@ -98,6 +115,7 @@ def fill(session):
         session.add(Person(id=number, kind="buyer", country_id=number, notes=[Note()]))
         session.add_all(Order(person_id=number, items=[Item()]) for _ in range(2))
         session.add(Shelf(id=number, country_id=number, books=[Book()]))
+        session.add(Rack(id=number, country_id=number, boxes=[Box()]))
     session.commit()
 
 
@@ -175,7 +193,16 @@ def by_the_old_query(session):
 
 
 def by_the_mapping(session):
-    session.scalars(select(Shelf)).all()
+    session.scalars(select(Rack)).all()
+
+
+def to_one(session):
+    session.scalars(select(Order).options(selectinload(Order.person))).all()
+
+
+def to_one_by_hand(session):
+    session.get(Country, 1)
+    load(session, joinedload(Person.country))
 
 
 def by_a_wildcard(session):
@@ -216,7 +243,9 @@ def only_added_again(session):
         (of_a_subclass, ["Person.orders"]),
         (of_an_alias, ["Person.orders"]),
         (by_the_old_query, ["Person.country"]),
-        (by_the_mapping, ["Shelf.country", "Shelf.books"]),
+        (by_the_mapping, ["Rack.country", "Rack.boxes"]),
+        (to_one, ["Order.person"]),
+        (to_one_by_hand, ["Person.country"]),
         (by_a_wildcard, ["Person.country", "Person.orders", "Person.notes", "Order.items"]),
         (one_at_a_time, ["Person.orders"]),
         (only_named_in_a_condition, ["Person.orders"]),
@@ -350,6 +379,28 @@ def known_before(session):
     known[0].orders
 
 
+def found_by_its_key(session):
+    orders = session.scalars(select(Order).options(joinedload(Order.person))).all()
+    [session.get(Person, order.person_id).name for order in orders]
+
+
+def found_by_another_relationship(session):
+    load(session, WITH_ORDERS)
+    [item.order.total for item in session.scalars(select(Item)).all()]
+
+
+def read_from_the_dict(session):
+    [vars(person)["orders"] for person in load(session, WITH_ORDERS)]
+
+
+def read_by_a_method_from_the_dict(session):
+    [shelf.to_dict() for shelf in session.scalars(select(Shelf)).all()]
+
+
+def encoded_by_fastapi(session):
+    encoders.jsonable_encoder(load(session, WITH_ORDERS))
+
+
 def in_chunks(session):
     for person in session.scalars(select(Person).options(WITH_ORDERS).execution_options(yield_per=3)):
         person.orders
@@ -361,7 +412,8 @@ def in_chunks(session):
         read, read_through_a_subclass, read_by_name, read_by_the_inspection, read_through_a_proxy,
         read_through_a_hybrid, read_in_a_thread, read_in_an_inner_scope, read_after_the_session, read_on_a_copy,
         pickled, copied, appended, replaced, removed, deleted, merged, merged_and_loaded, joined_for_a_condition, few,
-        few_of_many, none, lazily, known_before, in_chunks,
+        few_of_many, none, lazily, known_before, found_by_its_key, found_by_another_relationship, read_from_the_dict,
+        read_by_a_method_from_the_dict, encoded_by_fastapi, in_chunks,
     ],
     ids=lambda program: program.__name__,
 )  # fmt: skip
