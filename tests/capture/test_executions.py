@@ -7,8 +7,8 @@ import gc
 
 import pytest
 import sqlalchemy as sa
-from counted import count, find, read, watching
-from sqlalchemy import event
+from counted import count, describe, find, read, scoped, watching
+from sqlalchemy import event, orm
 
 THINGS = sa.table("things", sa.column("id", sa.Integer), sa.column("name", sa.String))
 TABLE = sa.Table(
@@ -213,3 +213,152 @@ def test_an_async_stream_is_one_call(async_bench, stream):
     stats = find(async_bench.monitor, "SELECT")
     assert stats.calls == 1
     assert stats.rows in {100, None}
+
+
+# -- acts of the application
+
+
+class Model(orm.DeclarativeBase):
+    pass
+
+
+class Thing(Model):
+    __tablename__ = "things"
+    id: orm.Mapped[int] = orm.mapped_column(primary_key=True)
+    name: orm.Mapped[str | None]
+
+
+def in_a_session(work):
+    def run(connection):
+        with orm.Session(connection) as session:
+            work(session)
+
+    return run
+
+
+def one_flush(session):
+    session.add_all(Thing(id=number) for number in range(30))
+    session.flush()
+
+
+def one_flush_of_expressions(session):
+    things = [Thing(id=number) for number in range(30)]
+    session.add_all(things)
+    session.flush()
+    for thing in things:
+        thing.name = sa.func.lower("X")
+    session.flush()
+
+
+def a_flush_each(session):
+    for number in range(30):
+        session.add(Thing(id=number))
+        session.flush()
+
+
+def an_autoflush_each(session):
+    for number in range(30):
+        session.add(Thing(id=number))
+        session.scalar(sa.select(sa.func.count()).select_from(Thing))
+
+
+def two_flushes(session):
+    for half in range(2):
+        session.add_all(Thing(id=100 * half + number, name=sa.func.lower("X")) for number in range(1, 15))
+        session.flush()
+
+
+@pytest.mark.parametrize(
+    ("work", "beginning", "acts"),
+    [
+        pytest.param(in_a_session(one_flush), "INSERT", 1, id="a-flush"),
+        pytest.param(in_a_session(one_flush_of_expressions), "UPDATE", 1, id="a-flush-that-sends-each-row"),
+        pytest.param(in_a_session(a_flush_each), "INSERT", 30, id="a-flush-for-each-row"),
+        pytest.param(in_a_session(an_autoflush_each), "INSERT", 30, id="an-autoflush-for-each-row"),
+        pytest.param(in_a_session(two_flushes), "INSERT", 2, id="two-flushes"),
+        pytest.param(insertmanyvalues, "INSERT", 1, id="insertmanyvalues"),
+        pytest.param(executemany, "INSERT", 1, id="executemany"),
+        pytest.param(in_lists, "SELECT", 5, id="select"),
+    ],
+)
+def test_acts_of_the_application_are_told_from_calls_of_the_driver(bench, work, beginning, acts):
+    with scoped() as scope:
+        bench.run(work)
+        queries = describe(scope, bench.monitor).queries
+    written = [query for query in queries if query.fingerprint.sql.startswith(beginning)]
+    # Of the first one nobody looks who asked for it, so that a flush of several may count it once more.
+    assert acts <= sum(query.contexts for query in written) <= acts + (1 < acts < 5)
+
+
+def by_name(connection):
+    for number in range(6):
+        connection.execute(sa.select(THINGS.c.id).where(THINGS.c.name == "x", THINGS.c.id == number)).all()
+
+
+def by_a_text(connection):
+    for number in range(6):
+        connection.execute(
+            sa.text("SELECT id FROM things WHERE name = :name AND id = :id"), {"id": number, "name": "x"}
+        )
+
+
+def by_values_in_the_text(connection):
+    for number in range(6):
+        connection.exec_driver_sql(f"SELECT id FROM things WHERE name = 'x' AND id = {number}").all()
+
+
+def locked(connection):
+    for number in range(6):
+        connection.execute(sa.select(THINGS.c.id).where(THINGS.c.id == number).with_for_update()).all()
+
+
+def always_the_same(connection):
+    for _ in range(6):
+        connection.execute(sa.select(THINGS.c.id).where(THINGS.c.id == 1)).all()
+
+
+def by_ranges(connection):
+    for number in range(6):
+        connection.execute(sa.select(THINGS.c.id).where(THINGS.c.id > number).limit(3)).all()
+
+
+@pytest.mark.parametrize(
+    ("work", "looked_up", "same", "locks", "is_text"),
+    [
+        pytest.param(by_name, ("id",), False, False, False, id="bind"),
+        pytest.param(by_a_text, ("id",), False, False, True, id="bind-of-a-text"),
+        pytest.param(by_values_in_the_text, ("name", "id"), False, False, True, id="values-in-the-text"),
+        pytest.param(locked, ("id",), False, True, False, id="locked"),
+        pytest.param(always_the_same, (), True, False, False, id="the-same"),
+        pytest.param(by_ranges, (), False, False, False, id="ranges"),
+    ],
+)
+def test_what_is_seen_of_a_repeated_statement(bench, work, looked_up, same, locks, is_text):  # noqa: PLR0917 - columns
+    with scoped() as scope:
+        bench.run(work)
+        queries = describe(scope, bench.monitor).queries
+    [query] = [query for query in queries if query.fingerprint.sql.startswith("SELECT")]
+    assert (query.looked_up, query.same_parameters) == (looked_up, same)
+    assert (query.locks_rows, query.is_text, query.streamed) == (locks, is_text, False)
+    assert query.call_site.function == work.__name__
+
+
+def test_columns_of_a_text_are_counted(bench):
+    with scoped() as scope:
+        bench.run(lambda connection: connection.execute(sa.text("SELECT * FROM things")).all())
+        queries = describe(scope, bench.monitor).queries
+    [query] = [query for query in queries if query.fingerprint.sql.startswith("SELECT")]
+    assert (query.columns, query.is_text, query.max_rows) == (2, True, 0)
+    # It ran once, and still has its line.
+    assert query.call_site.function == "test_columns_of_a_text_are_counted"
+
+
+def test_the_trail_is_that_of_the_statements_and_of_the_ends(sync_bench):
+    with scoped() as scope:
+        for number in range(3):
+            sync_bench.run(lambda connection, number=number: connection.execute(sa.insert(TABLE).values(id=number)))
+        record = describe(scope, sync_bench.monitor)
+    operations = {query.statement: query.fingerprint.operation for query in record.queries}
+    steps = [operations.get(step.statement, step.kind) for step in record.steps]
+    assert [step for step in steps if step != "rollback"] == ["INSERT", "commit"] * 3
+    assert record.commits == 3
