@@ -38,6 +38,7 @@ _ACTS = {
     "_get_impl": "get",
     "_load_for_path": "immediate",
     "_merge": "merge",
+    "initialize": "connect",
     "cascade_iterator": "cascade",
     "merge": "merge",
     "refresh": "refresh",

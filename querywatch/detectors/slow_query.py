@@ -60,7 +60,8 @@ def detect(scope: ScopeRecord, config: Config) -> Iterator[Finding]:
     # Texts that differ in white space or aliases only are one statement.
     groups: dict[object, list[ScopeQuery]] = defaultdict(list)
     for query in scope.queries:
-        if query.slow_calls:
+        # What a dialect asks on its first connection is nobody's statement.
+        if query.slow_calls and query.act != "connect":
             groups[query.fingerprint.id, query.database, query.call_site].append(query)
     for queries in groups.values():
         query = max(queries, key=lambda each: each.max_s)

@@ -91,3 +91,8 @@ def test_a_slow_query_whose_index_is_known_stands(detect, make_query):
     [finding] = detect(make_query(slow_calls=1))
     named = replace(finding, fix_kind="index", fix="Run: CREATE INDEX ...")
     assert slow_query.weigh(named, Habit(calls=1000, slow_calls=1, typical_s=0.002)) is None
+
+
+def test_what_a_dialect_asks_on_its_first_connection_is_nobodys(make_scope, make_query):
+    scope = make_scope(make_query(slow_calls=1, max_s=0.5, act="connect"))
+    assert list(slow_query.detect(scope, Config())) == []
