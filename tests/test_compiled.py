@@ -106,7 +106,7 @@ def compiled_of(request):
         pytest.param(sa.select(Order).join(Order.user), set(), id="join-by-hand"),
         pytest.param(sa.select(Order, User).where(Order.user_id == User.id), set(), id="two-tables"),
         pytest.param(sa.select(sa.select(User.id).subquery()), set(), id="subquery"),
-        pytest.param(sa.select(aliased(User)), set(), id="alias"),
+        pytest.param(sa.select(aliased(User)), USER_KEYS, id="alias"),
         pytest.param(sa.select(KEYLESS), set(), id="table-without-columns-known"),
         pytest.param(sa.select(sa.literal(1)), set(), id="no-table"),
         pytest.param(sa.union(sa.select(User.id), sa.select(Order.id)), set(), id="union"),

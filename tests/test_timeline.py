@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from querywatch.fingerprint import take_fingerprint
-from querywatch.records import ScopeQuery, ScopeRecord, Step
-from querywatch.timeline import Timeline, count_between
+from querywatch.records import OUTER_SITES_LIMIT, CallSite, ScopeQuery, ScopeRecord, Step
+from querywatch.timeline import Timeline, count_between, is_from_many_lines
 
 TEXTS = {
     "claim": "SELECT jobs.id FROM jobs WHERE jobs.status = ? LIMIT ?",
@@ -19,6 +19,11 @@ TEXTS = {
     "read": "SELECT users.name FROM users WHERE users.id = ?",
     "change user": "UPDATE users SET name = ? WHERE users.id = ?",
     "add user": "INSERT INTO users (name) VALUES (?)",
+    "take by key": "SELECT jobs.task FROM jobs WHERE jobs.id = ?",
+    "take by key locked": "SELECT jobs.task FROM jobs WHERE jobs.id = ? FOR UPDATE",
+    "see": "INSERT INTO seen (message) VALUES (?) ON CONFLICT DO NOTHING",
+    "see or fail": "INSERT INTO seen (message) VALUES (?)",
+    "find": "SELECT seen.message FROM seen WHERE seen.message = ?",
     "call": "SELECT set_config(?, ?, ?)",
     "set": "SET search_path TO tenant",
 }
@@ -41,7 +46,8 @@ def make_scope(*names, commits=None, **changes):
             "contexts": names.count(name),
             "total_s": 0.01,
             "max_s": 0.01,
-            "looked_up": ("id",),
+            # A claim asks for the next one there is, and the rest for a row that it names.
+            "looked_up": () if name.startswith("claim") else ("id",),
         }
         queries.append(ScopeQuery(**(values | changes.get(name, {}))))
     return ScopeRecord(
@@ -77,6 +83,16 @@ JOB = ("claim", "read", "change", "commit")
         pytest.param(("claim", "change", "rollback") * 5, False, id="only-rolls-back"),
         pytest.param((*JOB * 2, *("claim", "read") * 6, *JOB), False, id="most-turns-are-no-job"),
         pytest.param((*JOB * 8, "claim", "read", *JOB), True, id="one-turn-was-no-job"),
+        pytest.param(("take by key", "change", "commit") * 5, False, id="a-loop-over-keys"),
+        pytest.param(("take by key locked", "change", "commit") * 5, True, id="a-key-that-is-locked"),
+        pytest.param(
+            ("take by key", "change", "commit", "read", "change", "commit") * 5, True, id="marked-as-begun-and-as-done"
+        ),
+        pytest.param(("see", "change user", "commit") * 5, True, id="a-message-that-is-noted-as-seen"),
+        pytest.param(("see", "commit") * 5, False, id="noted-and-nothing-done"),
+        pytest.param(("see or fail", "change user", "commit") * 5, False, id="a-row-added-and-another-changed"),
+        pytest.param(("find", "see or fail", "change user", "commit") * 5, True, id="looked-for-and-noted-as-seen"),
+        pytest.param(("find", "see or fail", "commit") * 5, False, id="added-where-it-was-missing"),
         pytest.param((), False, id="nothing"),
     ],
 )
@@ -164,6 +180,25 @@ def test_what_a_turn_did_to_a_table(name, changes, written, looked_up, inserted)
 )
 def test_what_lets_the_same_select_read_other_rows(name, resets):
     assert Timeline(make_scope(name)).resets((step(name),)) is resets
+
+
+@pytest.mark.parametrize(
+    ("lines", "contexts", "is_many"),
+    [
+        pytest.param(5, 5, True, id="each-from-a-line-of-its-own"),
+        pytest.param(4, 5, True, id="the-first-has-none"),
+        pytest.param(3, 5, False, id="one-line-twice"),
+        pytest.param(1, 5, False, id="one-line"),
+        pytest.param(0, 5, False, id="not-recorded"),
+        pytest.param(1, 2, False, id="two-runs-one-line"),
+        pytest.param(OUTER_SITES_LIMIT, 100, True, id="more-than-are-kept"),
+        pytest.param(OUTER_SITES_LIMIT - 2, 100, False, id="a-loop-from-many"),
+    ],
+)
+def test_one_function_called_from_many_lines_is_no_loop(lines, contexts, is_many):
+    sites = tuple(CallSite("shop/views.py", number, "view") for number in range(lines))
+    [query] = make_scope("read", read={"outer_sites": sites}).queries
+    assert is_from_many_lines(query, contexts) is is_many
 
 
 def test_statements_of_a_turn_are_counted_by_text():
