@@ -75,6 +75,18 @@ class Item(Base):
     order_id: Mapped[int] = mapped_column(sa.ForeignKey("orders.id"))
 
 
+class Store(Base):
+    __tablename__ = "stores"
+    order_id: Mapped[int | None] = mapped_column(sa.ForeignKey("orders.id"))
+    order: Mapped[Order | None] = relationship(lazy="joined")
+    shelves: Mapped[list[Shelf]] = relationship(cascade="all, delete-orphan")
+
+
+class Shelf(Base):
+    __tablename__ = "shelves"
+    store_id: Mapped[int] = mapped_column(sa.ForeignKey("stores.id"))
+
+
 class Node(Base):
     __tablename__ = "nodes"
     parent_id: Mapped[int | None] = mapped_column(sa.ForeignKey("nodes.id"))
@@ -116,6 +128,7 @@ def fill(session: Session) -> None:
             User(id=1, orders=[Order(id=1, items=[Item(id=1)]), Order(id=2)], profile=Profile(id=1)),
             Engineer(id=1, badges=[Badge(id=1)], machines=[Machine(id=1)]),
             Node(id=1),
+            Store(id=1),
         ]
     )
     session.flush()
@@ -201,6 +214,16 @@ def lazy_load(path, entity, parent, **changes):
         pytest.param(lambda s: s.scalar(sa.select(sa.func.max(User.id))), select(None), id="aggregate-of-an-attribute"),
         pytest.param(lambda s: s.execute(sa.select(User.__table__)).all(), NO_MARK, id="select-of-a-table"),
         pytest.param(lambda s: s.execute(sa.text("SELECT 1")), NO_MARK, id="text"),
+        pytest.param(
+            lambda s: s.scalars(sa.select(User).from_statement(sa.text("SELECT id, name FROM users"))).all(),
+            select("User"),
+            id="objects-from-a-text",
+        ),
+        pytest.param(
+            lambda s: s.scalars(sa.select(Store)).all(),
+            select("Store", joined=(("Store.order", True, "Order"),)),
+            id="join-of-the-mapping",
+        ),
         pytest.param(lambda s: s.connection().exec_driver_sql("SELECT 1"), NO_MARK, id="driver-sql"),
         pytest.param(lambda s: (s.add(User()), s.flush()), NO_MARK, id="insert"),
         pytest.param(lambda s: s.execute(sa.update(User).values(name="y")), NO_MARK, id="update-by-a-statement"),
@@ -218,6 +241,11 @@ def test_a_statement_that_the_application_wrote(engine, work, mark):
         pytest.param(lazily(User, "orders"), lazy_load("User.orders", "Order", "User"), id="one-to-many"),
         pytest.param(lazily(Order, "user"), lazy_load("Order.user", "User", "Order", one=True), id="many-to-one"),
         pytest.param(lazily(User, "profile"), lazy_load("User.profile", "Profile", "User", one=True), id="one-to-one"),
+        pytest.param(
+            lazily(Store, "shelves"),
+            lazy_load("Store.shelves", "Shelf", "Store", deletes=True),
+            id="what-is-deleted-with-its-parent",
+        ),
         pytest.param(lazily(Node, "children"), lazy_load("Node.children", "Node", "Node"), id="self-referential"),
         pytest.param(
             lambda s: s.get(Node, 9).parent, lazy_load("Node.parent", "Node", "Node", one=True), id="to-the-parent"
