@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Join, Table, UniqueConstraint
+from sqlalchemy import Alias, Join, Table, UniqueConstraint
 
 
 def read_operation(compiled: Any) -> tuple[str | None, str | None]:
@@ -65,6 +65,8 @@ def read_keys(compiled: Any) -> tuple[tuple[str, ...], ...]:
 
 def _find_keyed(element: Any) -> Table | None:
     """Return the table whose keys are those of a whole join: one of them finds the rows of one object."""
+    if isinstance(element, Alias):
+        element = element.element
     if not isinstance(element, Join):
         return element if isinstance(element, Table) else None
     table, right = _find_keyed(element.left), element.right

@@ -9,6 +9,7 @@ loaded one by one may itself have come by `User.orders`, and so the option belon
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from querywatch.callsite import describe_caller
@@ -63,6 +64,8 @@ class Lineage:
         # Base class -> what loaded its objects.
         self._selects: dict[str, _Load] = {}
         self._loads: dict[str, list[_Load]] = {}
+        # Base class -> rows of all SELECTs for its objects, as far as they are known.
+        self._rows: Counter[str] = Counter()
         self._bases: dict[str, str] = {}
         for each in samples:
             for asker, (calls, _contexts) in list(each.askers.items()):
@@ -80,6 +83,7 @@ class Lineage:
         site = describe_caller(asker.code, asker.line) if asker.code is not None else None
         load = _Load(mark, site, rows)
         if mark.kind == "select":
+            self._rows[mark.entity_base] += rows or 0
             known = self._selects.get(mark.entity_base)
             if known is None or (rows or 0) > (known.rows or 0):
                 self._selects[mark.entity_base] = load
@@ -107,7 +111,11 @@ class Lineage:
             return Origin(select.site, before, mark.to_one[:-1], select.mark.entity)
         if mark.parent is None:
             return _UNKNOWN
-        return self._find_origin(mark.parent, contexts, mark.path[-1:], _DEPTH_LIMIT)
+        origin = self._find_origin(mark.parent, contexts, mark.path[-1:], _DEPTH_LIMIT)
+        is_walk = mark.kind == "lazy_load" and mark.entity_base == mark.parent
+        if not origin.path and origin.rows is not None and self._rows[mark.parent] < contexts and not is_walk:
+            return _UNKNOWN  # most came from elsewhere, and not from the line that loaded one, such as the current user
+        return origin
 
     def _find_origin(self, base: str, needed: int, without: tuple[str, ...], depth: int) -> Origin:
         """Return the origin of at least *needed* objects of a class, along none of the relationships *without*."""

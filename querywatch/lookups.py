@@ -94,6 +94,6 @@ def _find_where(text: str) -> int:
 def _read_from_shape(shape: str, dialect: str) -> tuple[str, ...]:
     """Return the columns of a text whose only values are compared by `=`: which of them changed is not known."""
     facts, tables = parse_facts(shape, dialect), parse_predicates(shape, dialect)
-    if facts is None or facts.has_limit or any(each.range or each.listed for each in tables):
+    if facts is None or facts.has_offset or any(each.range or each.listed for each in tables):
         return ()
     return tuple(dict.fromkeys(column for each in tables for column in each.equality))

@@ -143,7 +143,10 @@ class Timeline:
         tables = set(query.fingerprint.tables)
         if query.fingerprint.operation == "INSERT":
             return any(not tables.issuperset(written) for written in self._list_written(turn, _WRITES))
-        return any(not tables.isdisjoint(changed) for changed in self._list_written(turn, _CHANGES))
+        changed = list(self._list_written(turn, _CHANGES))
+        # A message is looked for, noted as seen, and then changes something else.
+        noted = any(not tables.isdisjoint(inserted) for inserted in self._list_written(turn, _INSERTS))
+        return bool(changed) if noted else any(not tables.isdisjoint(each) for each in changed)
 
     def _list_written(self, turn: Collection[Step], operations: Collection[str]) -> Iterator[tuple[str, ...]]:
         for step in turn:

@@ -261,6 +261,19 @@ def test_objects_of_another_scope_have_no_line(engine):
     assert (loaded.path, loaded.to_one) == (("User.orders",), (False,))
 
 
+def test_a_select_of_one_is_not_that_of_all_others(engine):
+    with watching(engine) as monitor, Session(engine) as session:
+        with scoped("before"):
+            users = session.scalars(sa.select(User)).all()
+        with scoped("after") as scope:
+            session.get(User, users[0].id, populate_existing=True)  # as the current user is loaded
+            for user in users:
+                len(user.orders)
+            queries = describe(scope, monitor).queries
+    [loaded] = [query for query in queries if query.relationship]
+    assert (loaded.parent_site, loaded.parent_entity) == (None, None)
+
+
 def test_nothing_is_known_of_what_was_not_seen():
     lineage = Lineage([])
     assert lineage.find_parents(LoadMark(), 5) == Origin(None)

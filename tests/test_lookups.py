@@ -73,6 +73,7 @@ def looked_up(statement, changed, dialect="sqlite"):
         pytest.param("SELECT id FROM o WHERE a = 1 AND b = 'x'", {TEXT}, ("a", "b"), id="values-in-the-text"),
         pytest.param("SELECT id FROM o WHERE a = 1 AND b > 2", {TEXT}, (), id="a-range-in-the-text"),
         pytest.param("SELECT id FROM o WHERE a = 1 LIMIT 5 OFFSET 10", {TEXT}, (), id="pages-in-the-text"),
+        pytest.param("SELECT id FROM o WHERE a = 1 LIMIT 1", {TEXT}, ("a",), id="the-first-row-in-the-text"),
     ],
 )
 def test_columns(statement, changed, columns):

@@ -83,7 +83,8 @@ JOB = ("claim", "read", "change", "commit")
         pytest.param(("claim", "change", "rollback") * 5, False, id="only-rolls-back"),
         pytest.param((*JOB * 2, *("claim", "read") * 6, *JOB), False, id="most-turns-are-no-job"),
         pytest.param((*JOB * 8, "claim", "read", *JOB), True, id="one-turn-was-no-job"),
-        pytest.param(("take by key", "change", "commit") * 5, False, id="a-loop-over-keys"),
+        # The keys may be those of a broker's messages, each of which is done before the next one comes.
+        pytest.param(("take by key", "change", "commit") * 5, True, id="a-loop-over-keys"),
         pytest.param(("take by key locked", "change", "commit") * 5, True, id="a-key-that-is-locked"),
         pytest.param(
             ("take by key", "change", "commit", "read", "change", "commit") * 5, True, id="marked-as-begun-and-as-done"

@@ -20,6 +20,8 @@ CLAIM = "SELECT jobs.id, jobs.user_id FROM jobs WHERE jobs.state = ? LIMIT ?"
 CLAIM_IN_ONE = "UPDATE jobs SET state = ? WHERE id = (SELECT id FROM jobs WHERE state = ? LIMIT ?)"
 DONE = "UPDATE jobs SET state = ? WHERE jobs.id = ?"
 REMOVED = "DELETE FROM jobs WHERE jobs.id = ?"
+SEEN = "INSERT INTO seen (id) VALUES (?) ON CONFLICT DO NOTHING"
+CREDITED = "UPDATE users SET score = ? WHERE users.id = ?"
 LOGGED = "INSERT INTO runs (job_id) VALUES (?)"
 
 
@@ -104,6 +106,8 @@ def test_one_scope_may_have_several(make_scope, make_query):
         pytest.param([CLAIM_IN_ONE, LOOKED_UP, "commit"], 9, 0, id="once-for-each-job-taken-in-one-statement"),
         pytest.param([CLAIM, *[LOOKED_UP] * (LIMIT - 1), DONE, "commit"], 9, 0, id="one-below-limit-in-each-job"),
         pytest.param([CLAIM, *[LOOKED_UP] * LIMIT, DONE, "commit"], 9, 1, id="at-limit-in-each-job"),
+        pytest.param([SEEN, LOOKED_UP, CREDITED, "commit"], 9, 0, id="once-for-each-message-noted-as-seen"),
+        pytest.param([SEEN, LOOKED_UP, "commit"], 9, 1, id="noted-as-seen-and-nothing-done"),
         pytest.param([CLAIM, LOOKED_UP, DONE, "commit"], 2, 0, id="two-jobs-are-few"),
         pytest.param([CLAIM, *[LOOKED_UP] * 3, DONE, "commit"], 2, 1, id="but-no-worker"),
         pytest.param([CLAIM, LOOKED_UP, LOGGED, "commit"], 9, 1, id="nothing-taken-is-changed"),
@@ -114,7 +118,7 @@ def test_one_scope_may_have_several(make_scope, make_query):
 @pytest.mark.parametrize("kind", [pytest.param({"kind": None}, id="loop"), pytest.param(LAZY, id="lazy-load")])
 def test_a_workers_jobs_are_judged_one_by_one(make_scope, make_query, kind, job, jobs, found):  # noqa: PLR0917 - columns
     others = [
-        make_query(each, contexts=jobs, looked_up=("id",) if each in {DONE, REMOVED} else ())
+        make_query(each, contexts=jobs, looked_up=("id",) if each in {DONE, REMOVED, CREDITED} else ())
         for each in job
         if each not in {LOOKED_UP, "commit", "rollback"}
     ]

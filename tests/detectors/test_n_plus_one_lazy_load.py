@@ -15,6 +15,7 @@ ORDERS = {"relationship": "User.orders", "path": ("User.orders",), "to_one": (Fa
 LAZY = ORDERS | {"kind": "lazy_load", "lazy": "select", "parent_base": "User", "parent_entity": "User"}
 TO_USER = {"relationship": "Order.user", "path": ("Order.user",), "to_one": (True,), "entity_base": "User"}
 TO_PARENT = {"relationship": "Node.parent", "path": ("Node.parent",), "to_one": (True,), "entity_base": "Node"}
+ORDER = {"parent_entity": "Order"}
 NODES = {"parent_base": "Node", "parent_entity": "Node"}
 
 
@@ -163,8 +164,8 @@ def test_the_loads_of_a_relationship_are_one_group(detect, queries, counts):
             {"kind": "eager_loop", "act": "merge", "call_site": LINE_41, "parent_site": LINE_41},
             "selectinload",
             "selectinload(User.orders)",
-            "Load the objects first, with one select(User).where(...in_(...)).options(selectinload(User.orders)), and keep "
-            f"them until the merges at {LINE_41} are done.",
+            "Load the objects first, with one select(User).where(...in_(...)).options(selectinload(User.orders)), and "
+            f"keep them until the merges at {LINE_41} are done.",
             id="read-by-the-merge-itself",
         ),
     ],
@@ -175,6 +176,48 @@ def test_the_fix_is_what_has_to_be_typed(detect, changes, fix_kind, options, fix
     assert finding.subject == changes.get("relationship", "User.orders")
     assert finding.message == f"{finding.subject} is loaded one parent at a time: 9 statements."
     assert finding.evidence.path == changes.get("path", ("User.orders",))
+
+
+@pytest.mark.parametrize(
+    ("select", "fix_kind", "fix"),
+    [
+        pytest.param(
+            {"kind": "get", "act": "get"},
+            "joinedload",
+            "Pass options=[joinedload(Order.user)] to the get() at shop/views.py:41.",
+            id="a-look-up-by-key-takes-an-argument",
+        ),
+        pytest.param(
+            {"kind": "get", "act": "merge"},
+            "joinedload",
+            f"Add .options(joinedload(Order.user)) to {AT_41}.",
+            id="a-merge-takes-none",
+        ),
+        pytest.param(
+            {"statement": "SELECT orders.id FROM orders FOR UPDATE", "dialect": "postgresql"},
+            "selectinload",
+            f"Add .options(selectinload(Order.user)) to {AT_41}.",
+            id="locked-rows-cannot-be-joined",
+        ),
+        pytest.param(
+            {"locks_rows": True},
+            "selectinload",
+            f"Add .options(selectinload(Order.user)) to {AT_41}.",
+            id="written-as-for-update",
+        ),
+        pytest.param(
+            {"call_site": LINE_20, "kind": "get", "act": "get", "locks_rows": True},
+            "joinedload",
+            f"Add .options(joinedload(Order.user)) to {AT_41}.",
+            id="another-line",
+        ),
+    ],
+)
+def test_the_option_is_one_that_the_select_takes(make_scope, make_query, select, fix_kind, fix):
+    loaded = make_query(contexts=9, parent_site=LINE_41, **(LAZY | TO_USER | {"parent_base": "Order"} | ORDER))
+    select = make_query(**({"statement": "SELECT orders.id FROM orders", "call_site": LINE_41} | select))
+    [finding] = n_plus_one.detect(make_scope(select, loaded), Config())
+    assert (finding.fix_kind, finding.fix) == (fix_kind, fix)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from querywatch.records import CallSite
 LINES = tuple(CallSite("shop/views.py", line, "show") for line in range(20, 40))
 BY_USER = "SELECT orders.id FROM orders WHERE orders.user_id = ?"
 CHANGED = "WITH x AS (UPDATE orders SET total = ? WHERE user_id = ? RETURNING id) SELECT x.id FROM x"
+MIXED = "SELECT U.Name FROM Users U JOIN Orders O ON O.User_Id = U.Id WHERE O.Day = ? ORDER BY O.Id LIMIT ?"
 BY_KEY = "SELECT users.name FROM users WHERE users.id = ?"
 BEFORE = "before the loop at shop/views.py:44"
 IN_DICT = "and look the rows up in a dict."
@@ -147,6 +148,14 @@ def test_what_only_looks_like_a_loop_is_silent(detect, changes, found):
             f"Run one SELECT with status IN (...) {BEFORE}, {IN_DICT}",
             id="the-table-of-the-column",
         ),
+        pytest.param(
+            {"statement": MIXED, "looked_up": ("Day",)},
+            "window",
+            "The same SELECT on orders runs once for each Day: 9 times.",
+            f"Run one SELECT {BEFORE} with row_number() OVER (PARTITION BY Day ORDER BY id) in a subquery, and keep "
+            "the first rows of each.",
+            id="names-in-mixed-case",
+        ),
     ],
 )
 def test_a_core_loop_in_full(detect, changes, fix_kind, message, fix):
@@ -163,7 +172,8 @@ def test_a_core_loop_in_full(detect, changes, fix_kind, message, fix):
         pytest.param({"keys": (("id",),)}, "get_loop", id="by-primary-key"),
         pytest.param({"keys": (("id",), ("email",))}, "get_loop", id="by-one-of-two-keys"),
         pytest.param({"keys": (("email",),)}, "core_loop", id="by-no-key"),
-        pytest.param({"keys": ()}, "core_loop", id="key-unknown"),
+        pytest.param({"keys": ()}, "get_loop", id="by-id-where-no-key-is-known"),
+        pytest.param({"keys": (("ID",),)}, "get_loop", id="written-in-another-case"),
         pytest.param({"keys": (("tenant", "id"),)}, "core_loop", id="by-half-a-key"),
         pytest.param(
             {

@@ -14,6 +14,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from querywatch.detectors.n_plus_one.evidence import Advice, count_calls, find_most
+from querywatch.predicates import parse_facts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -34,7 +35,7 @@ def group(scope: ScopeRecord) -> Iterable[list[ScopeQuery]]:
     return groups.values()
 
 
-def advise(scope: ScopeRecord, queries: Sequence[ScopeQuery]) -> Advice | None:  # noqa: ARG001 - the signature of all kinds
+def advise(scope: ScopeRecord, queries: Sequence[ScopeQuery]) -> Advice | None:
     """Say how to load a relationship for all parents at once; None if there was one parent.
 
     Args:
@@ -46,29 +47,34 @@ def advise(scope: ScopeRecord, queries: Sequence[ScopeQuery]) -> Advice | None: 
         return None
     relationship = str(most.relationship)
     where = f"the select at {most.parent_site}" if most.parent_site is not None else _describe_unknown(most)
+    selects = [query for query in scope.queries if most.parent_site is not None and query.call_site == most.parent_site]
     message = f"{relationship} is loaded one parent at a time: {count_calls(queries)} statements."
     if _is_walk(most, sum(query.contexts for query in queries)):
         options = f"selectinload({relationship}, recursion_depth=-1)"
+        add = _say_add(options, where, selects)
         return Advice(
             str(most.kind),
             relationship,
             f"{relationship} is followed one step at a time: {count_calls(queries)} statements.",
             "recursion",
-            f"Add .options({options}) to {where}, or read the whole way with one recursive CTE.",
+            f"{add[0].upper()}{add[1:]}, or read the whole way with one recursive CTE.",
             (relationship,),
             options,
         )
-    options = write_options(most.path, most.to_one)
+    # No database locks rows through the outer join that joinedload makes.
+    to_one = (False,) * len(most.path) if any(map(_locks_rows, selects)) else most.to_one
+    options = write_options(most.path, to_one)
     subclass = relationship.partition(".")[0]
     if len(most.path) == 1 and most.parent_entity == most.parent_base != subclass:
         # The SELECT of a base class takes options of a subclass only where it loads the subclass too.
         options = f"selectin_polymorphic({most.parent_base}, [{subclass}]), {options}"
-    fix_kind = "joinedload" if most.to_one[-1] else "selectinload"
-    fix = f"Add .options({options}) to {where}."
+    fix_kind = "joinedload" if to_one[-1] else "selectinload"
+    add = _say_add(options, where, selects)
+    fix = f"{add}."
     if most.lazy in _QUERIED_LAZY:
         fix = (
             f"No loader option fills a collection of lazy={most.lazy!r}: map {relationship} with lazy='select' too and "
-            f"add .options({options}) to {where}, or run one SELECT with IN for all parents."
+            f"{add}, or run one SELECT with IN for all parents."
         )
     elif most.kind == "eager_loop" and most.act in _WRITING_ACTS:
         fix_kind = "passive_deletes"
@@ -76,7 +82,7 @@ def advise(scope: ScopeRecord, queries: Sequence[ScopeQuery]) -> Advice | None: 
         passive, action = ("True", "CASCADE") if most.deletes else ("'all'", "SET NULL")
         fix = (
             f"Map {relationship} with passive_deletes={passive} and its foreign key with ondelete='{action}', so that "
-            f"the database does it; or add .options({options}) to {where}."
+            f"the database does it; or {add}."
         )
     elif most.kind == "eager_loop" and most.act == "merge" and most.parent_site in {None, most.call_site}:
         fix = (
@@ -88,7 +94,7 @@ def advise(scope: ScopeRecord, queries: Sequence[ScopeQuery]) -> Advice | None: 
         if most.lazy == "immediate":
             strategy = "joined" if most.to_one[-1] else "selectin"
             fix = f"Map {relationship} with lazy={strategy!r} instead of 'immediate'."
-    return Advice(str(most.kind), relationship, message, fix_kind, fix, most.path, options)
+    return Advice(str(most.kind), relationship, message, fix_kind, fix[0].upper() + fix[1:], most.path, options)
 
 
 def write_options(path: Sequence[str], to_one: Sequence[bool]) -> str:
@@ -102,6 +108,18 @@ def write_options(path: Sequence[str], to_one: Sequence[bool]) -> str:
         f"{'joinedload' if one else 'selectinload'}({relationship})"
         for relationship, one in zip(path, to_one, strict=True)
     )
+
+
+def _say_add(options: str, where: str, selects: Sequence[ScopeQuery]) -> str:
+    """Say where the options go: a look-up by key takes them as an argument."""
+    if any(select.kind == "get" and select.act == "get" for select in selects):
+        return f"pass options=[{options}] to the get() at {selects[0].call_site}"
+    return f"add .options({options}) to {where}"
+
+
+def _locks_rows(query: ScopeQuery) -> bool:
+    facts = parse_facts(query.statement, query.dialect)
+    return query.locks_rows or (facts is not None and facts.locks_rows)
 
 
 def _is_walk(most: ScopeQuery, contexts: int) -> bool:

@@ -87,12 +87,17 @@ def _reads_chunks(query: ScopeQuery) -> bool:
 def _find_instance(query: ScopeQuery) -> TablePredicates | None:
     """Return the table whose columns are looked up."""
     instances = parse_predicates(query.statement, query.dialect)
-    return next((each for each in instances if set(query.looked_up) & _compared(each)), None)
+    return next((each for each in instances if not _fold(query.looked_up).isdisjoint(_compared(each))), None)
 
 
 def _compared(instance: TablePredicates) -> set[str]:
     # A list is of one value here: with more, nothing would be looked up.
-    return {*instance.equality, *instance.listed}
+    return _fold((*instance.equality, *instance.listed))
+
+
+def _fold(columns: Iterable[str]) -> set[str]:
+    # As they are written, names of one column may differ in case.
+    return {column.lower() for column in columns}
 
 
 def _is_by_key(query: ScopeQuery, facts: StatementFacts, instance: TablePredicates | None, calls: int) -> bool:
@@ -100,10 +105,10 @@ def _is_by_key(query: ScopeQuery, facts: StatementFacts, instance: TablePredicat
         return True
     if facts.is_aggregate or instance is None or (query.rows is not None and query.rows > calls):
         return False
-    # Of a text no table is known, and `id` is what most call their key.
-    keys = query.keys or ((("id",),) if query.is_text and len(facts.tables) == 1 else ())
-    compared, looked_up = _compared(instance), set(query.looked_up)
-    return any(compared.issuperset(key) and not looked_up.isdisjoint(key) for key in keys)
+    # Of a text no table is known, nor are the keys of a `table()`; and `id` is what most call their key.
+    keys = query.keys or ((("id",),) if len(facts.tables) == 1 else ())
+    compared, looked_up = _compared(instance), _fold(query.looked_up)
+    return any(compared.issuperset(_fold(key)) and not looked_up.isdisjoint(_fold(key)) for key in keys)
 
 
 def _is_tried_again(queries: Sequence[ScopeQuery], contexts: int) -> bool:

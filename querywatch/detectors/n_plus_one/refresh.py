@@ -56,9 +56,11 @@ def advise(scope: ScopeRecord, queries: Sequence[ScopeQuery]) -> Advice | None:
         return Advice("refresh", subject, message, "eager_defaults", fix)
     after_commit = most.act != "refresh" or scope.commits >= _MOST * sum(query.contexts for query in queries)
     if scope.commits and after_commit:
+        # What is asked for is read whether it was forgotten or not.
+        and_ask = f" and leave out the refresh at {most.call_site}" if most.act == "refresh" else ""
         fix = (
-            "A commit forgets what was loaded: make the session with expire_on_commit=False, or commit once after the "
-            f"loop at {most.call_site}."
+            f"A commit forgets what was loaded: make the session with expire_on_commit=False{and_ask}, or commit once "
+            f"after the loop at {most.call_site}."
         )
         return Advice("refresh", subject, message, "expire_on_commit", fix)
     fix = (
