@@ -34,8 +34,9 @@ _INSERTS = frozenset({"INSERT"})
 _IGNORES = re.compile(r"\bDO\s+NOTHING\b|\bINSERT\s+(?:OR\s+)?IGNORE\b", re.IGNORECASE)
 _LOOKS = frozenset({"SELECT", "UPDATE"})
 _WRITES = frozenset({"INSERT", "UPDATE", "DELETE", "MERGE", "REPLACE"})
-# What only reads or writes tables, or marks a place in the transaction: the rest may change what a SELECT gives.
-_PLAIN = _WRITES | {"SELECT", "SAVEPOINT", "RELEASE", "ROLLBACK", "EXPLAIN"}
+# What only reads tables or writes to the one it names, or marks a place in the transaction: the rest may change what a
+# SELECT gives. Rows that are deleted may take rows of other tables along.
+_PLAIN = _WRITES - {"DELETE"} | {"SELECT", "SAVEPOINT", "RELEASE", "ROLLBACK", "EXPLAIN"}
 
 
 class Timeline:

@@ -92,6 +92,7 @@ def test_a_group_is_a_statement_of_one_database(detect, queries, counts):
         pytest.param((SELECT, "SELECT set_config(?, ?, true)"), 0, id="for-another-tenant"),
         pytest.param((SELECT, "REFRESH MATERIALIZED VIEW totals"), 0, id="what-it-reads-is-made-anew"),
         pytest.param((SELECT, "CALL close_day(?)"), 0, id="a-procedure-is-called"),
+        pytest.param((SELECT, "DELETE FROM users WHERE id = ?"), 0, id="what-it-reads-may-go-with-what-is-deleted"),
         pytest.param((SELECT, "SELECT 1"), 1, id="a-ping"),
         pytest.param((SELECT, "SAVEPOINT a", "RELEASE SAVEPOINT a"), 1, id="a-savepoint"),
     ],

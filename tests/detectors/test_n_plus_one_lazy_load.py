@@ -206,6 +206,18 @@ def test_the_fix_is_what_has_to_be_typed(detect, changes, fix_kind, options, fix
             id="written-as-for-update",
         ),
         pytest.param(
+            {"is_text": True},
+            "selectinload",
+            f"Add .options(selectinload(Order.user)) to {AT_41}.",
+            id="from-a-text-that-is-given",
+        ),
+        pytest.param(
+            {"statement": "INSERT INTO orders (total) VALUES (?) RETURNING id"},
+            "selectinload",
+            f"Add .options(selectinload(Order.user)) to {AT_41}.",
+            id="from-an-insert-that-returns-them",
+        ),
+        pytest.param(
             {"call_site": LINE_20, "kind": "get", "act": "get", "locks_rows": True},
             "joinedload",
             f"Add .options(joinedload(Order.user)) to {AT_41}.",

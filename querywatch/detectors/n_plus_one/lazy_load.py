@@ -61,8 +61,7 @@ def advise(scope: ScopeRecord, queries: Sequence[ScopeQuery]) -> Advice | None:
             (relationship,),
             options,
         )
-    # No database locks rows through the outer join that joinedload makes.
-    to_one = (False,) * len(most.path) if any(map(_locks_rows, selects)) else most.to_one
+    to_one = (False,) * len(most.path) if any(map(_takes_no_join, selects)) else most.to_one
     options = write_options(most.path, to_one)
     subclass = relationship.partition(".")[0]
     if len(most.path) == 1 and most.parent_entity == most.parent_base != subclass:
@@ -117,9 +116,10 @@ def _say_add(options: str, where: str, selects: Sequence[ScopeQuery]) -> str:
     return f"add .options({options}) to {where}"
 
 
-def _locks_rows(query: ScopeQuery) -> bool:
+def _takes_no_join(query: ScopeQuery) -> bool:
+    """Tell whether joinedload would fail, as where rows are locked, or do nothing, as where the text is given."""
     facts = parse_facts(query.statement, query.dialect)
-    return query.locks_rows or (facts is not None and facts.locks_rows)
+    return query.locks_rows or query.is_text or facts is None or facts.locks_rows or facts.operation != "SELECT"
 
 
 def _is_walk(most: ScopeQuery, contexts: int) -> bool:
