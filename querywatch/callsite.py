@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 _APPLICATION, _INSTALLED, _NOBODY, _SQLALCHEMY = range(4)
 
-# Functions of SQLAlchemy's ORM on the stack -> what they say of why a statement is sent; the same in 2.0 and 2.1.
+# Functions of SQLAlchemy on the stack -> what they say of why a statement is sent; the same in 2.0 and 2.1.
 _ACTS = {
     "_autoflush": "autoflush",
     "_flush": "flush",

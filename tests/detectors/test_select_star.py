@@ -60,10 +60,10 @@ def test_the_outermost_query_takes_a_table_whole(detect, statement, tables, dial
     ("changes", "count"),
     [
         pytest.param({"columns": 10, "max_rows": 1}, 1, id="many-columns"),
-        pytest.param({"columns": 9, "max_rows": 99}, 0, id="few-columns-few-rows"),
-        pytest.param({"columns": 3, "max_rows": 100}, 1, id="many-rows"),
+        pytest.param({"columns": 9, "max_rows": 1}, 0, id="few-columns-of-one-row"),
+        pytest.param({"columns": 3, "max_rows": 2}, 1, id="two-rows"),
         pytest.param({"columns": None, "max_rows": None}, 0, id="nothing-known"),
-        pytest.param({"columns": 10, "is_text": False}, 0, id="not-written-by-the-application"),
+        pytest.param({"columns": 10, "is_text": False}, 1, id="written-into-a-select"),
     ],
 )
 def test_where_it_matters(detect, changes, count):
