@@ -226,7 +226,27 @@ def test_reads_the_steps_of_each_version(text, kind, table, index):
 def test_the_driver_works_while_fetching_except_behind_aiosqlite(path):
     assert sqlite.fetches_lazily(sa.create_engine(f"sqlite:///{path}").dialect)
     assert not sqlite.fetches_lazily(create_async_engine(f"sqlite+aiosqlite:///{path}").dialect)
-    assert not sqlite.knows_select_rowcount(sa.create_engine(f"sqlite:///{path}").dialect)
+    assert sqlite.find_row_counter(sa.create_engine(f"sqlite:///{path}").dialect) is None
+
+
+@pytest.mark.parametrize(
+    ("statement", "rows"),
+    [
+        pytest.param("SELECT 1 UNION SELECT 2", 2, id="select"),
+        pytest.param("SELECT id FROM users WHERE id = 0", 0, id="select-of-none"),
+        pytest.param("UPDATE orders SET status = 'x' WHERE id <= 3", 3, id="update"),
+    ],
+)
+def test_behind_aiosqlite_the_rows_are_known_at_once(path, statement, rows):
+    engine = create_async_engine(f"sqlite+aiosqlite:///{path}").sync_engine
+    count = sqlite.find_row_counter(engine.dialect)
+
+    def run(connection):
+        cursor = connection.cursor()
+        cursor.execute(statement)
+        return count(cursor)
+
+    assert converse(engine, run) == rows
 
 
 def test_counts_the_rows_of_a_narrow_table_in_full(engine):
