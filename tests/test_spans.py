@@ -214,7 +214,7 @@ PROGRAM = """
 
     def use(connection):
         for number in range(7):
-            connection.execute(text("SELECT name FROM sqlite_master WHERE name = :n"), {"n": str(number)}).all()
+            connection.execute(text("SELECT name FROM things WHERE name = :n"), {"n": str(number)}).all()
         try:
             connection.execute(text("SELECT 1 FROM nowhere"))
         except OperationalError:
@@ -222,6 +222,8 @@ PROGRAM = """
 
     def run_sync():
         engine = create_engine("sqlite:///shop.db")
+        with engine.begin() as connection:
+            connection.execute(text("CREATE TABLE things (name TEXT)"))
         monitor = querywatch.install(engine, spans=spans, slow_query_s=float("inf"))
         with tracer.start_as_current_span("GET /sync"), engine.connect() as connection:
             use(connection)
@@ -272,7 +274,7 @@ def test_with_the_real_sdk_spans_are_children_of_the_request_in_sync_and_async_c
         )
         assert (failed["querywatch.kind"], failed["error.type"]) == ("failed", "OperationalError")
         assert (burst["querywatch.kind"], burst["querywatch.calls"]) == ("n-plus-one", 7)
-        assert burst["db.query.text"] == "SELECT name FROM sqlite_master WHERE name = ?"
+        assert burst["db.query.text"] == "SELECT name FROM things WHERE name = ?"
         assert burst["code.file.path"] == "program.py"
 
 
