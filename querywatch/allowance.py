@@ -3,15 +3,17 @@
 In:  a finding; patterns of the settings, comments in the source.
 Out: yes or no.
 
-The comment `# querywatch: allow n-plus-one` stands on the line of the finding, on the line above it, or on the select
-that loaded the parents. It names codes, because the next problem of the line is another one.
+The comment `# querywatch: allow n-plus-one` stands in the statement of the finding's line, on the line above it, or at
+the select that loaded the parents. It names codes, because the next problem of the line is another one.
 """
 
 from __future__ import annotations
 
+import ast
 import linecache
 import re
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -54,9 +56,32 @@ def _has_comment(finding: Finding) -> bool:
 
 def _allows(place: str, code: str) -> bool:
     file, _, line = place.rpartition(":")
-    number = int(line)
-    # Of a line too long for a comment at its end, it stands above.
-    lines = (linecache.getline(file, number), linecache.getline(file, number - 1).strip())
-    comments = [_COMMENT.search(text) for text in (lines[0], lines[1] if lines[1].startswith("#") else "")]
+    lines = linecache.getlines(file)
+    # Most files have none, and need not be parsed.
+    if not any("querywatch" in text and _COMMENT.search(text) for text in lines):
+        return False
+    first, last = _find_statement("".join(lines), int(line))
+    # Of a statement too long for a comment at its end, it stands above.
+    above = [text for text in lines[max(0, first - 2) : first - 1] if text.strip().startswith("#")]
+    texts = [*lines[first - 1 : last], *above]
+    comments = [_COMMENT.search(text) for text in texts]
     named = {name for comment in comments if comment is not None for name in re.split(r"[\s,]+", comment["codes"])}
     return code in named or "*" in named
+
+
+@lru_cache(maxsize=256)
+def _find_statement(source: str, line: int) -> tuple[int, int]:
+    """Return the first and the last line of the statement that a line is part of; of a block, of its head."""
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError):
+        return line, line
+    found = line, line
+    # Outer statements come first, so the innermost one stays.
+    for node in ast.walk(tree):
+        if isinstance(node, ast.stmt):
+            body = getattr(node, "body", None)
+            last = body[0].lineno - 1 if body else node.end_lineno or node.lineno
+            if node.lineno <= line <= last:
+                found = node.lineno, last
+    return found

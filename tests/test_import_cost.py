@@ -58,7 +58,9 @@ print(time.process_time() - began)
 @pytest.fixture(scope="module")
 def imported():
     """Names of the modules that a program has once it can install querywatch."""
-    return set(json.loads(run("import json, sys; from querywatch import install; print(json.dumps(list(sys.modules)))")))
+    return set(
+        json.loads(run("import json, sys; from querywatch import install; print(json.dumps(list(sys.modules)))"))
+    )
 
 
 @pytest.mark.parametrize("module", NEVER_IMPORTED)
