@@ -72,6 +72,7 @@ _PLAIN_KINDS = frozenset({None, "select"})
 # Several rows in a text that the application wrote; of a long one the beginning says as much.
 _ROWS = re.compile(r"\bVALUES\s*\(.*\)\s*,\s*\(", re.IGNORECASE | re.DOTALL)
 _READ_LENGTH = 5_000
+_REPEATED_WAYS = 2
 _FLUSH_KEY = "querywatch_sent"
 
 _numbers = itertools.count(1)
@@ -354,10 +355,16 @@ class Accounting:
                 # Those before it that were not looked at came as many to a flush as the others.
                 asked, acts = samples.askers.get(asker, (weight, weight))
                 weight = max(1, round(weight * acts / asked))
-        if mark.kind in _PLAIN_KINDS and len(samples.outers) < OUTER_SITES_LIMIT:
+        # Two repeated ways are a loop whatever else calls it, and this is half of what a look costs.
+        outers = samples.outers
+        if (
+            mark.kind in _PLAIN_KINDS
+            and len(outers) < OUTER_SITES_LIMIT
+            and sum(outers.values()) - len(outers) < _REPEATED_WAYS
+        ):
             way = _find_way(caller)
             if way:
-                samples.outers[way] = samples.outers.get(way, 0) + weight
+                outers[way] = outers.get(way, 0) + weight
         return asker, weight
 
     def _note_repetition(self, samples: Samples, context: Any) -> None:
