@@ -12,31 +12,24 @@ own to show.
 from __future__ import annotations
 
 import itertools
-import re
 import time
 import weakref
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.engine.interfaces import ExecuteStyle
 
-from querywatch.callsite import find_caller, find_outer
 from querywatch.capture.database import describe_database
+from querywatch.capture.execution import Execution
 from querywatch.capture.fetch import DEFAULT_FETCH, TimedFetch, time_streamed_fetches
 from querywatch.capture.idle import note_idle, note_running
+from querywatch.capture.inspection import find_asker, inspect_execution
 from querywatch.capture.orm import read_load_mark
-from querywatch.capture.parameters import find_changed, keep_plain
+from querywatch.capture.parameters import keep_plain
 from querywatch.capture.pool import find_checkout_scope
-from querywatch.capture.reads import note_select
 from querywatch.dialects import find_dialect
-from querywatch.records import OUTER_SITES_LIMIT
 from querywatch.samples import (
-    NO_MARK,
-    NOBODY,
     SAMPLES_LIMIT,
-    TEXT,
-    TRAIL_LIMIT,
-    Asker,
     Failure,
     Occurrence,
     OpenScope,
@@ -51,8 +44,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
-    from querywatch.callsite import Caller
-    from querywatch.samples import Line, LoadMark, Sink
+    from querywatch.samples import Sink
 
 # Executions of one statement in one scope that are looked at one by one; later ones by samples ever farther apart.
 _LOOK_AT_EACH = 20
@@ -65,33 +57,8 @@ _SHAPES_LIMIT = 2_000
 # A text longer than this is scanned again each time rather than kept.
 _KEPT_TEXT_LENGTH = 10_000
 
-# Callers of a line's function, callers of those, and so on: layers of an application that hand a call on.
-_LAYERS = 3
-# Kinds of a load mark for which it matters who called the function of the line.
-_PLAIN_KINDS = frozenset({None, "select"})
-# Several rows in a text that the application wrote; of a long one the beginning says as much.
-_ROWS = re.compile(r"\bVALUES\s*\(.*\)\s*,\s*\(", re.IGNORECASE | re.DOTALL)
-_READ_LENGTH = 5_000
-_REPEATED_WAYS = 2
-_FLUSH_KEY = "querywatch_sent"
 
 _numbers = itertools.count(1)
-
-
-class Execution(NamedTuple):
-    """One call of the driver.
-
-    Args:
-        statement: Text as sent.
-        parameters: As given to the driver.
-        context: SQLAlchemy's execution context.
-        elapsed_s: Seconds.
-    """
-
-    statement: str
-    parameters: Any
-    context: Any
-    elapsed_s: float
 
 
 class Accounting:
@@ -259,7 +226,7 @@ class Accounting:
                 statement=execution.statement,
                 parameters=None if context.executemany else keep_plain(execution.parameters),
                 failure=failure,
-                asker=_find_asker(read_load_mark(context)),
+                asker=find_asker(read_load_mark(context)),
                 trace=current_context(),
                 batch_size=len(execution.parameters) if context.executemany else None,
                 compiled=context.compiled,
@@ -300,7 +267,7 @@ class Accounting:
         """Look closely at an execution: who asked, with the same parameters, in a new execution context?"""
         seen = len(samples)
         if seen > samples.next_look:
-            self._note_asker(scope, samples, execution, seen)
+            inspect_execution(scope, samples, execution)
             # Of the execution after this one, or of one ever farther away.
             samples.next_look = seen if seen < _LOOK_AT_EACH else min(seen + seen // 4, SAMPLES_LIMIT) - 1
             if seen >= SAMPLES_LIMIT:
@@ -310,126 +277,12 @@ class Accounting:
         if scope.holding is not None and scope.holding.idle:
             note_running(scope.holding, execution.elapsed_s)
 
-    def _note_asker(self, scope: OpenScope, samples: Samples, execution: Execution, seen: int) -> None:
-        context = execution.context
-        weight = seen - samples.inspected
-        samples.inspected = seen
-        if getattr(context, "_querywatch_seen", False):
-            # One act of the application (insertmanyvalues) that the driver is given in pieces.
-            samples.askers.setdefault(samples.last_asker, [0, 0])[0] += weight
-            return
-        context._querywatch_seen = True  # an attribute of ours; an id() would be used again
-        mark = read_load_mark(context)
-        if seen == 1:
-            _note_first(samples, context)
-            is_found = mark is not NO_MARK or (samples.is_text and _takes_all(samples.shape))
-            asker, acts = (_find_asker(mark) if is_found else NOBODY), weight
-        else:
-            asker, acts = self._look_again(samples, execution, mark, weight)
-        counts = samples.askers.setdefault(asker, [0, 0])
-        counts[0] += weight
-        samples.last_asker = asker
-        if scope.reads is not None and mark is not NO_MARK:
-            note_select(scope, samples, asker, context)
-        if not acts:
-            return
-        counts[1] += acts
-        if _is_batch(execution):
-            samples.batches += weight
-        if len(scope.trail) < TRAIL_LIMIT:
-            scope.trail.append(samples)
-
-    def _look_again(self, samples: Samples, execution: Execution, mark: LoadMark, weight: int) -> tuple[Asker, int]:
-        """Return who asked for a repetition, and how many acts it stands for: a flush may send one for each row."""
-        _note_changes(samples, execution)
-        self._note_repetition(samples, execution.context)
-        caller = find_caller(mark.package)
-        asker = Asker(caller.code, caller.line, mark, caller.acts, caller.attribute)
-        if caller.flush is not None and mark is NO_MARK:
-            # A dict that SQLAlchemy keeps for the length of a flush, for whoever takes part in it.
-            sent = caller.flush.attributes.setdefault(_FLUSH_KEY, set())
-            if id(samples) in sent:
-                return asker, 0
-            sent.add(id(samples))
-            if weight > 1:
-                # Those before it that were not looked at came as many to a flush as the others.
-                asked, acts = samples.askers.get(asker, (weight, weight))
-                weight = max(1, round(weight * acts / asked))
-        # Two repeated ways are a loop whatever else calls it, and this is half of what a look costs.
-        outers = samples.outers
-        if (
-            mark.kind in _PLAIN_KINDS
-            and len(outers) < OUTER_SITES_LIMIT
-            and sum(outers.values()) - len(outers) < _REPEATED_WAYS
-        ):
-            way = _find_way(caller)
-            if way:
-                outers[way] = outers.get(way, 0) + weight
-        return asker, weight
-
-    def _note_repetition(self, samples: Samples, context: Any) -> None:
-        """Keep what the span of a burst would need."""
-        samples.looked_at = time.time()
-        if samples.repeated_at is None:
-            samples.repeated_at = samples.looked_at
-            samples.trace = current_context()
-            samples.compiled = context.compiled
-
     def _evict(self, scope: OpenScope, samples: Samples) -> None:
         """Give the slots of full samples to new ones."""
         slots = scope.slots[self.number]
         for key in [key for key, value in list(slots.items()) if value is samples]:
             slots.pop(key, None)
         scope.evicted.append(samples)
-
-
-def _note_changes(samples: Samples, execution: Execution) -> None:
-    """Add the values that differ from those of the first execution."""
-    changed = find_changed(execution.parameters, samples.parameters)
-    if changed is not None:
-        # A text without parameters may hold its values itself.
-        in_text = not execution.parameters and execution.statement != samples.statement
-        samples.changed = (samples.changed or frozenset()) | (changed if not in_text else {TEXT})
-
-
-def _note_first(samples: Samples, context: Any) -> None:
-    """Note what all executions of a statement share."""
-    compiled = context.compiled
-    samples.is_text = compiled is None or getattr(compiled, "isplaintext", False)
-    if samples.is_text and context.cursor is not None and context.cursor.description is not None:
-        samples.columns = len(context.cursor.description)
-    options = context.execution_options
-    samples.streamed = "stream_results" in options or "yield_per" in options
-
-
-def _takes_all(shape: str) -> bool:
-    """Tell whether a text may select `*`, which is worth a finding that names its line though it ran once."""
-    return "* " in shape or ".*" in shape
-
-
-def _is_batch(execution: Execution) -> bool:
-    statement = getattr(execution.context.compiled, "statement", None)
-    if getattr(statement, "_multi_values", ()):
-        return True  # insert().values([...]): several rows in one text
-    if getattr(execution.context.compiled, "isplaintext", True) and _ROWS.search(execution.statement[:_READ_LENGTH]):
-        return True
-    compiled_parameters = getattr(execution.context, "compiled_parameters", None)
-    return len(compiled_parameters or (execution.parameters if execution.context.executemany else ())) > 1
-
-
-def _find_way(caller: Caller) -> tuple[Line, ...]:
-    """Return the lines that led to the function of *caller*, innermost first."""
-    way: list[Line] = []
-    outer = find_outer(caller)
-    while outer is not None and outer.code is not None:
-        way.append((outer.code, outer.line))
-        outer = find_outer(outer) if len(way) < _LAYERS else None
-    return tuple(way)
-
-
-def _find_asker(mark: LoadMark) -> Asker:
-    caller = find_caller(mark.package)
-    return Asker(caller.code, caller.line, mark, caller.acts, caller.attribute)
 
 
 def _choose_key(statement: str, context: Any) -> str:

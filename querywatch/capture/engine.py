@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import event
 
-from querywatch.capture.accounting import Accounting, Execution
+from querywatch.capture.accounting import Accounting
+from querywatch.capture.execution import Execution
 from querywatch.capture.pool import Checkouts, end_checkout_scopes
 from querywatch.capture.pool_limit import PoolWaits
 

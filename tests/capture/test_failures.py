@@ -263,8 +263,8 @@ class TestErrorsOfOurOwn:
         "place",
         [
             "querywatch.capture.accounting.take_shape",
-            "querywatch.capture.accounting.find_caller",
-            "querywatch.capture.accounting.read_load_mark",
+            "querywatch.capture.inspection.find_caller",
+            "querywatch.capture.inspection.read_load_mark",
             "querywatch.capture.accounting.find_checkout_scope",
             "querywatch.capture.accounting.Samples",
             "querywatch.capture.accounting.TimedFetch",
