@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import FrameType
 
-_APPLICATION, _INSTALLED, _NOBODY, _SQLALCHEMY = range(4)
+_APPLICATION, _INSTALLED, _NOBODY, _SQLALCHEMY, _BOUNDARY = range(5)
 
 # Functions of SQLAlchemy on the stack -> what they say of why a statement is sent; the same in 2.0 and 2.1.
 _ACTS = {
@@ -55,6 +55,8 @@ _CALLS = frozenset({"CALL", "CALL_FUNCTION_EX", "CALL_KW", "PRECALL"})
 _JOINS = frozenset({"BINARY_OP", "BUILD_STRING"})
 
 _OWN_FOLDER = str(Path(__file__).parent) + os.sep
+# Where a request or a task begins: what called the server or the worker did not ask for its statements.
+_OWN_BOUNDARIES = (_OWN_FOLDER + "integrations" + os.sep,)
 _OWN_APPLICATIONS = tuple(_OWN_FOLDER + name + os.sep for name in ("demo",))
 
 # By file name, not by code object: there are fewer of them, and they never hold anything alive.
@@ -114,15 +116,20 @@ class _Climb:
                 # A compiled jinja2 template carries its template's file name, but line numbers of generated code.
                 elif owner == _APPLICATION and "__jinja_template__" not in frame.f_globals:
                     return frame
+                elif owner == _BOUNDARY:
+                    return None
                 elif owner == _INSTALLED:
-                    self.fallback = self.fallback or frame
-                    if self.preferred is None and self.package is not None and _belongs(frame, self.package):
-                        self.preferred = frame
+                    self._note_installed(frame)
                 frame = frame.f_back
             self.greenlet = _find_parent(self.greenlet)
             if self.greenlet is None:
                 return None
             frame = self.greenlet.gr_frame
+
+    def _note_installed(self, frame: FrameType) -> None:
+        self.fallback = self.fallback or frame
+        if self.preferred is None and self.package is not None and _belongs(frame, self.package):
+            self.preferred = frame
 
     def _note(self, frame: FrameType, name: str) -> None:
         if name in _ACCESSES:
@@ -172,9 +179,13 @@ def find_outer(caller: Caller) -> Caller | None:
     """
     if caller.frame is None:
         return None
-    climb = _Climb(None)
+    frame = _find_function(caller.frame)
+    # Of an application that is installed as a package, its own frames are meant.
+    is_installed = _owners.get(frame.f_code.co_filename) == _INSTALLED
+    climb = _Climb(str(frame.f_globals.get("__name__", "")).partition(".")[0] if is_installed else None)
     climb.greenlet = caller.greenlet
-    outer = climb.find_application(_find_function(caller.frame).f_back)
+    outer = climb.find_application(frame.f_back)
+    outer = climb.preferred or outer
     return None if outer is None else Caller(outer.f_code, outer.f_lineno, frame=outer, greenlet=climb.greenlet)
 
 
@@ -276,15 +287,10 @@ def _find_owner(file: str) -> int:
     if file.startswith("<"):
         return _NOBODY
     path = os.path.abspath(file)  # noqa: PTH100 - Path.resolve would follow links, which the user did not write
-    if path.startswith(_OWN_FOLDER):
-        return _APPLICATION if path.startswith(_OWN_APPLICATIONS) else _NOBODY
-    if path.startswith(_MACHINERY):
-        return _SQLALCHEMY
-    if path.startswith(_PACKAGES) or any(name in path for name in _PACKAGE_FOLDERS):
+    owner = next((owner for prefixes, owner in _OWNERS if path.startswith(prefixes)), _APPLICATION)
+    if owner != _SQLALCHEMY and any(name in path for name in _PACKAGE_FOLDERS) and not path.startswith(_OWN_FOLDER):
         return _INSTALLED
-    if path.startswith(_STANDARD_LIBRARY):
-        return _NOBODY
-    return _APPLICATION
+    return owner
 
 
 def _shorten(file: str) -> str:
@@ -309,7 +315,19 @@ def _package_folder(name: str) -> str | None:
 # What runs below or around an application's line and is never "the line" itself. Wherever it is installed: for a user,
 # by the system, or from a folder that somebody works on.
 _MACHINERY = _prefixes(_package_folder("sqlalchemy"), _package_folder("greenlet"))
+# Starters such as `bin/uvicorn`.
+_SCRIPTS = _prefixes(sysconfig.get_path("scripts"))
 _PACKAGES = _prefixes(sysconfig.get_path("purelib"), sysconfig.get_path("platlib"))
 # The user's own packages, and Debian's.
 _PACKAGE_FOLDERS = tuple(f"{os.sep}{name}{os.sep}" for name in ("site-packages", "dist-packages"))
 _STANDARD_LIBRARY = _prefixes(sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"))
+# The first that fits: folders within folders come first.
+_OWNERS = (
+    (_OWN_BOUNDARIES, _BOUNDARY),
+    (_OWN_APPLICATIONS, _APPLICATION),
+    ((_OWN_FOLDER,), _NOBODY),
+    (_MACHINERY, _SQLALCHEMY),
+    (_SCRIPTS, _NOBODY),
+    (_PACKAGES, _INSTALLED),
+    (_STANDARD_LIBRARY, _NOBODY),
+)

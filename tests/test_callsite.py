@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from querywatch import callsite
 from querywatch.callsite import describe_caller, find_caller, find_outer
+from querywatch.integrations import asgi, wsgi
 
 HERE = str(Path(__file__))
 
@@ -237,6 +238,37 @@ def test_an_installed_application_is_its_innermost_line(probe, installed):
     assert probe.take().line == line_here(-1), "a line of the application's own comes before any installed one"
 
 
+def test_what_serves_a_request_did_not_ask_for_its_statements(probe, installed):
+    rows = installed(
+        "installed_pages",
+        "def make(connection, text):\n"
+        "    def page(environ, start_response):\n"
+        "        connection.execute(text).all()\n"
+        "        return []\n"
+        "    return page\n",
+    )
+    with probe.engine.connect() as connection:
+        wsgi.WSGIMiddleware(rows.make(connection, sa.text("SELECT 1")))({"REQUEST_METHOD": "GET"}, None)
+    site = probe.take()
+    assert (Path(site.file).name, site.line) == ("rows.py", 3)
+
+
+def test_of_an_installed_application_its_own_callers_are_told(installed):
+    rows = installed(
+        "installed_layers",
+        "from querywatch.callsite import find_caller, find_outer\n"
+        "def get(seen):\n"
+        "    caller = find_caller('installed_layers')\n"
+        "    seen.append((caller.line, find_outer(caller)))\n"
+        "def serve(seen):\n"
+        "    get(seen)\n",
+    )
+    seen = []
+    run_in_a_thread(rows.serve, seen)
+    [(line, outer)] = seen
+    assert (line, outer.line, outer.code.co_name) == (3, 6, "serve")
+
+
 @pytest.mark.parametrize(
     ("package", "expected"),
     [
@@ -343,6 +375,8 @@ STDLIB = sysconfig.get_path("stdlib")
         pytest.param(sa.__file__, callsite._SQLALCHEMY, id="sqlalchemy"),
         pytest.param(f"{STDLIB}/asyncio/tasks.py", callsite._NOBODY, id="standard-library"),
         pytest.param(callsite.__file__, callsite._NOBODY, id="querywatch"),
+        pytest.param(asgi.__file__, callsite._BOUNDARY, id="where-a-request-begins"),
+        pytest.param(f"{sysconfig.get_path('scripts')}/uvicorn", callsite._NOBODY, id="starter"),
         pytest.param("<string>", callsite._NOBODY, id="no-file"),
         pytest.param("<sqlalchemy generated Query.all>", callsite._NOBODY, id="generated"),
         pytest.param("<frozen importlib._bootstrap>", callsite._NOBODY, id="frozen"),

@@ -20,6 +20,9 @@ from querywatch.samples import NO_MARK, LoadMark
 _ATTRIBUTES_LIMIT = 8
 # A walk along a tree, with options, makes a path as long as the tree is deep.
 _PATH_LIMIT = 6
+# Marks of one relationship that are kept: building one takes longer than all else of a look.
+_MARKS_LIMIT = 100
+_MARKS_KEY = "_querywatch_marks"
 # No loader option fills these: each use of the collection is a SELECT.
 _QUERIED_LAZY = frozenset({"dynamic", "write_only"})
 _JOINED_LAZY = frozenset({"joined", False})
@@ -53,7 +56,19 @@ def read_load_mark(context: Any) -> LoadMark:
 
 
 def _describe_path(kind: str, statement: Any, parent: str | None) -> LoadMark:
-    steps = [step for step in statement._compile_options._current_path.path if getattr(step, "is_property", False)]
+    path = statement._compile_options._current_path.path
+    # Kept on the relationship, whose mappers the path holds: all of them are let go together.
+    marks: dict[Any, LoadMark] = getattr(path[-1], "__dict__", {}).setdefault(_MARKS_KEY, {})
+    mark = marks.get((kind, path, parent))
+    if mark is None:
+        mark = _build_path_mark(kind, path, parent)
+        if len(marks) < _MARKS_LIMIT:
+            marks[kind, path, parent] = mark
+    return mark
+
+
+def _build_path_mark(kind: str, path: tuple[Any, ...], parent: str | None) -> LoadMark:
+    steps = [step for step in path if getattr(step, "is_property", False)]
     last = steps[-1]
     kept = steps[-_PATH_LIMIT:] if len(steps) > _PATH_LIMIT else steps
     target = last.mapper

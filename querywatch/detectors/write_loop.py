@@ -196,7 +196,7 @@ def _advise_one_transaction(query: ScopeQuery, where: str) -> tuple[str, str]:
     """The same for rows that are already committed together."""
     if query.act == "autoflush":
         return "no_autoflush", (
-            f"A SELECT in the loop flushes what is pending each time: put the loop at {query.call_site} into "
+            f"A statement in the loop flushes what is pending each time: put the loop at {query.call_site} into "
             "`with session.no_autoflush:`, or read before it."
         )
     if query.act == "flush":

@@ -134,6 +134,14 @@ def test_what_only_looks_like_a_loop_is_silent(detect, changes, found):
             id="latest-of-each",
         ),
         pytest.param(
+            {"statement": "SELECT id, ntile(?) OVER (ORDER BY id) FROM orders WHERE user_id = ?"},
+            "in_query",
+            "The same SELECT on orders runs once for each user_id: 9 times.",
+            f"Run one SELECT with user_id IN (...) {BEFORE}, and user_id in the PARTITION BY of each OVER (...); "
+            "then look the rows up in a dict.",
+            id="numbered-rows-of-each",
+        ),
+        pytest.param(
             {"statement": "SELECT id FROM orders WHERE user_id = ? LIMIT ?"},
             "in_query",
             "The same SELECT on orders runs once for each user_id: 9 times.",

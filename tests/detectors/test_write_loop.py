@@ -153,7 +153,7 @@ def test_two_lines_are_two_groups(detect, make_query):
             INSERT,
             {"act": "autoflush", "turn": [INSERT, OTHER]},
             "no_autoflush",
-            "A SELECT in the loop flushes what is pending each time: put the loop at shop/views.py:44 into "
+            "A statement in the loop flushes what is pending each time: put the loop at shop/views.py:44 into "
             "`with session.no_autoflush:`, or read before it.",
             id="an-autoflush-each",
         ),

@@ -9,6 +9,7 @@ one result, a queue's polls and retries repeat a statement too: a loop looks row
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from querywatch.records import ScopeQuery, ScopeRecord
 
+_WINDOW = re.compile(r"\bOVER\s*\(", re.IGNORECASE)
 _KINDS = frozenset({None, "get"})
 # Rows for each key on average from which one SELECT for all keys is no better.
 _CHUNK_ROWS = 1_000
@@ -76,6 +78,12 @@ def advise(scope: ScopeRecord, queries: Sequence[ScopeQuery]) -> Advice | None: 
         )
     else:
         fix_kind, fix = "in_query", f"Run one SELECT with {columns} IN (...) {before}, and look the rows up in a dict."
+        if _WINDOW.search(most.statement):
+            # Else the rows of one key would be numbered among those of the others.
+            fix = (
+                f"Run one SELECT with {columns} IN (...) {before}, and {columns} in the PARTITION BY of each OVER "
+                "(...); then look the rows up in a dict."
+            )
     return Advice("core_loop", table, message, fix_kind, fix)
 
 
