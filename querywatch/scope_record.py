@@ -305,9 +305,11 @@ def _find_kind(asker: Asker) -> str | None:
     """Tell a read of the application from a loop of the ORM's own, and a look-up by key from other SELECTs."""
     kind = asker.mark.kind
     if kind == "lazy_load":
-        if asker.acts[:1] == ("immediate",) or (asker.attribute is None and not _LOOPING_ACTS.isdisjoint(asker.acts)):
-            return "eager_loop"
-        return kind
+        if asker.acts[:1] == ("immediate",):
+            # Reading an expired object loads again what its SELECT had loaded with it: the refresh is what is told.
+            return "eager_loop" if asker.attribute is None or asker.mark.lazy == "immediate" else "eager"
+        is_loop = asker.attribute is None and not _LOOPING_ACTS.isdisjoint(asker.acts)
+        return "eager_loop" if is_loop else kind
     if kind == "select":
         return "get" if "get" in asker.acts else None
     if kind == "deferred" and asker.acts[:1] == ("refresh",):

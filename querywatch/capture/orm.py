@@ -89,7 +89,7 @@ def _describe_refresh(statement: Any, state: Any) -> LoadMark:
     mapper = state.mapper
     only = statement._compile_options._only_load_props
     names = sorted(name for name in only or () if name in mapper.column_attrs)
-    if only and not set(names).difference(_list_key(mapper)):
+    if only and not state.expired and not set(names).difference(_list_key(mapper)):
         return LoadMark(kind="eager")  # refresh(user, ["orders"]): only sent to load the relationship
     if state.expired:
         kind, cause, attributes = "refresh", "expired", []

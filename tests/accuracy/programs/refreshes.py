@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sqlalchemy import select
-from sqlalchemy.orm import defer, load_only, selectin_polymorphic, undefer, with_polymorphic
+from sqlalchemy.orm import defer, load_only, selectin_polymorphic, selectinload, undefer, with_polymorphic
 
 from accuracy.expectation import finds, finds_nothing, given
 from accuracy.models import (
@@ -16,6 +16,7 @@ from accuracy.models import (
     Job,
     Letter,
     Manager,
+    Order,
     Payment,
     Product,
     Tag,
@@ -250,3 +251,11 @@ def polymorphic_attributes_by_join(session: Session) -> None:
 @finds_nothing(DEFERRED)
 def polymorphic_attributes_of_the_subclass(session: Session) -> None:
     [engineer.language for engineer in session.scalars(select(Engineer)).all()]
+
+
+@finds("n-plus-one", "refresh", "User", fix="expire_on_commit")
+@finds("write-loop", None, "orders", fix="single_commit", line="commit")
+def what_was_loaded_eagerly_is_loaded_again(session: Session) -> None:
+    for user in session.scalars(select(User).options(selectinload(User.orders)).limit(10)).all():
+        session.add(Order(user_id=user.id, status="new", total=1))  # <- here
+        session.commit()  # <- commit
